@@ -1,0 +1,174 @@
+"""What can be set: one frozen, validated value. Unknown keys are errors; it comes from a recipe, a TOML file and ``--set``."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin
+
+from frostline.errors import UserError, nearest
+
+Precision = Literal["auto", "bf16", "f32"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Fit = Literal["squash", "crop", "pad"]
+Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a training run. A recipe is one of these with a name; see ``recipes.py``.
+
+    ``kind`` "frozen" fits a head on the cached features of ``backbone``; "scratch" trains ``network`` from random weights.
+    Sizes are pixels, times seconds, rates per step, fractions in [0, 1].
+    """
+
+    recipe: str = "custom"
+    kind: Literal["frozen", "scratch"] = "frozen"
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    # data
+    fit: Fit = "squash"  # how photos are brought to the network's aspect ratio
+    validation_fraction: float = 0.1
+    validation_max: int = 5000
+    group: str = ""  # column (tables) whose equal values no split may divide
+    test: Literal["auto", "none"] = "auto"  # "none": cut no test split where the data has none
+    strict: bool = False
+    unknown_as_wrong: bool = False
+
+    # frozen
+    backbone: str = "densenet169"
+    weights: str = ""  # folder in timm's hub layout or a safetensors file; empty: timm's hub
+    excuse: tuple[str, ...] = ()  # weight names that may be missing or unexpected
+    image_size: int = 0  # side the network sees; 0: the recipe's or the weights' own
+    views: int = 1  # 1: as is; 2: and mirrored
+    feature_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    head: Head = "logistic"
+    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # swept on validation (logistic and ridge)
+
+    # trained by the loop: dense heads and scratch networks
+    network: str = "cnn-vgg"
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "constant"
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    mirror: bool = False  # random horizontal flips of training images
+    shift: int = 0  # random translation by up to this many pixels, reflected at the border
+    cutout: int = 0  # side of a random square set to the mean, 0 for none
+    patience: int = 0  # epochs without a better validation score before stopping; 0: never
+
+    # ending early
+    stop_at: float = 0.0  # validation accuracy; 0: no
+    budget: float = 0.0  # seconds; 0: no
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, hint = getattr(self, field.name), _hints()[field.name]
+            if not _fits(value, hint):
+                raise UserError(f"Setting '{field.name}' has an impossible value.", expected=_describe(hint), received=repr(value))
+        for name, low, high in _RANGES:
+            if not low <= getattr(self, name) <= high:
+                wanted = f"a number between {low:g} and {high:g}"
+                raise UserError(f"Setting '{name}' is out of range.", expected=wanted, received=repr(getattr(self, name)))
+        if not self.l2 or min(self.l2) < 0:
+            raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
+
+    def with_values(self, **values: Any) -> Self:
+        """These settings with some changed; an unknown name is a ``UserError``."""
+        known = [field.name for field in fields(self)]
+        for name in values:
+            if name not in known:
+                raise UserError(f"There is no setting '{name}'.", received=name, hint=nearest(name, known))
+        return replace(self, **{name: _coerce(value, _hints()[name]) for name, value in values.items()})
+
+    def with_assignments(self, assignments: list[str]) -> Self:
+        """These settings with ``key=value`` texts applied, as ``--set`` takes them. Lists are separated by commas."""
+        values = {}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise UserError("--set takes key=value.", expected="for example --set lr=0.001", received=text)
+            values[name.strip().replace("-", "_")] = value.strip()
+        return self.with_values(**values)
+
+    def with_toml(self, path: Path) -> Self:
+        """These settings with the values of a TOML file applied."""
+        try:
+            return self.with_values(**tomllib.loads(path.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"Cannot read settings from {path}.", received=str(error)) from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings as JSON values."""
+        return asdict(self)
+
+
+_RANGES: list[tuple[str, float, float]] = [
+    ("seed", 0, 2**32 - 1),
+    ("validation_fraction", 0.01, 0.9),
+    ("validation_max", 1, 10**9),
+    ("image_size", 0, 4096),
+    ("views", 1, 2),
+    ("epochs", 1, 100_000),
+    ("batch_size", 1, 65_536),
+    ("lr", 1e-9, 1e3),
+    ("momentum", 0, 0.9999),
+    ("weight_decay", 0, 10),
+    ("warmup_epochs", 0, 10_000),
+    ("label_smoothing", 0, 0.9),
+    ("shift", 0, 512),
+    ("cutout", 0, 512),
+    ("patience", 0, 100_000),
+    ("stop_at", 0, 1),
+    ("budget", 0, 1e9),
+]
+
+
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Settings)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """Texts (from ``--set``) become what the setting holds; values that do not fit stay, for validation to name."""
+    origin = get_origin(hint)
+    if origin is tuple:
+        items = [item for item in value.split(",") if item] if isinstance(value, str) else value
+        return tuple(_coerce(item, get_args(hint)[0]) for item in items) if isinstance(items, list | tuple) else value
+    if not isinstance(value, str) or origin in (Literal, types.UnionType):
+        return value
+    if hint is bool:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower(), value)
+    if hint in (int, float):
+        try:
+            return hint(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list of {_describe(get_args(hint)[0])}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]

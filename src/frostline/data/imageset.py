@@ -1,0 +1,123 @@
+"""The value that every stage starts from: N labelled images, their classes and their content digests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.files import digest_bytes
+
+#: Label of an image whose class training does not know (only with ``unknown_as_wrong``): never equal to a prediction.
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file or table row that is left out everywhere: where it is, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N images of one split, either *arrays* of one fixed size or *photos* in files; never both.
+
+    Attributes:
+        name: the split's name ("train", "validation", "test").
+        classes: the K class names, in the order of the labels; the same tuple in every split.
+        labels: (N,) int64 in [0, K), or ``UNKNOWN``.
+        ids: N names of rows, unique in the set: a relative path, or "train/00017".
+        digests: (N,) bytes of 16, BLAKE2b-128 of the content (arrays: size and pixels; photos: the file's bytes).
+        pixels: arrays: (N, H, W, 3) uint8 RGB, possibly memory-mapped; else None.
+        files: photos: N paths; else None.
+        groups: N group names (patient, camera burst) that no split may divide, or None.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    digests: NDArray[np.bytes_]
+    pixels: NDArray[np.uint8] | None = None
+    files: tuple[Path, ...] | None = None
+    groups: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.pixels is None) == (self.files is None):
+            raise ValueError("an ImageSet holds either pixels or files")
+        columns = [self.ids, self.digests, self.pixels if self.files is None else self.files, self.groups]
+        if any(len(column) != len(self.labels) for column in columns if column is not None):
+            raise ValueError("the columns of an ImageSet must have one length")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(H, W) of arrays, None for photos."""
+        return None if self.pixels is None else (int(self.pixels.shape[1]), int(self.pixels.shape[2]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the classes and of every row's content and label, in order."""
+        classes = "\0".join(self.classes).encode()
+        return digest_bytes(classes, np.ascontiguousarray(self.digests).tobytes(), self.labels.astype("<i8").tobytes())
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_], name: str | None = None) -> ImageSet:
+        """The rows at these indices (or where this mask is true), in that order, as a set of its own."""
+        index = np.asarray(rows)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        return replace(
+            self,
+            name=name or self.name,
+            labels=self.labels[index],
+            ids=self.ids[index],
+            digests=self.digests[index],
+            pixels=None if self.pixels is None else self.pixels[index],
+            files=None if self.files is None else tuple(self.files[i] for i in index),
+            groups=None if self.groups is None else self.groups[index],
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was found at a place: one ImageSet per declared split, and what was left out.
+
+    Attributes:
+        name: what the user named ("cifar10:/data", "photos/").
+        sets: "train" always; "validation" and "test" where the source declares them.
+        official: the source is a published data set with splits of its own: no test split is cut from training.
+        rejects: everything left out, with its reason.
+        notes: sentences for the record and the screen (counts that differ from the official ones, an empty class, …).
+        found: number of files or rows looked at; equals the images kept plus the rejects.
+    """
+
+    name: str
+    sets: Mapping[str, ImageSet]
+    official: bool = False
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()
+    found: int = 0
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, validation and test: disjoint in content; ``test`` is None where there is none to judge on.
+
+    Attributes:
+        record: how they came about, for the run's record: counts, seed, what was cut, what was dropped and why.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet | None
+    record: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes

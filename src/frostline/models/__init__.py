@@ -1,0 +1,1 @@
+"""Networks: scratch CNNs, pretrained backbones, heads."""

@@ -1,0 +1,1 @@
+"""The only inference door, and what stands on it."""
