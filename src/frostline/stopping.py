@@ -1,4 +1,4 @@
-"""When to end early: an accuracy reached, a time budget spent, or one Ctrl-C. The same rule for extraction and every training loop."""
+"""When to end early: an accuracy reached, a time budget spent, or one Ctrl-C; one rule for extraction and every loop."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class ImageSet:
     def __post_init__(self) -> None:
         if (self.pixels is None) == (self.files is None):
             raise ValueError("an ImageSet holds either pixels or files")
-        columns = [self.ids, self.digests, self.pixels if self.files is None else self.files, self.groups]
-        if any(len(column) != len(self.labels) for column in columns if column is not None):
+        lengths = [len(column) for column in (self.ids, self.digests, self.pixels, self.files, self.groups) if column is not None]
+        if any(length != len(self.labels) for length in lengths):
             raise ValueError("the columns of an ImageSet must have one length")
 
     def __len__(self) -> int:
