@@ -1,0 +1,88 @@
+"""Unpacking a downloaded archive: plain files and folders inside the target, or nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from frostline.errors import UserError
+from frostline.files import sync_folder
+
+#: The most bytes an archive may unpack to (the CIFAR archives hold 184 MB).
+MAX_BYTES = 1 << 30
+MAX_MEMBERS = 10_000
+
+
+class _Capped(io.RawIOBase):
+    """A reader that gives up after ``limit`` bytes: headers count too, so no field of the archive can ask for more."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self._stream, self._left, self._limit = stream, limit, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise UserError(f"The archive unpacks to more than {self._limit:,} bytes; it was not unpacked.")
+        return data
+
+
+def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
+    """Unpack a ``.tar.gz`` to ``folder``, which appears complete or not at all. A folder that exists already is taken as it is.
+
+    Links, devices, absolute names and names that lead outside are refused rather than skipped: an archive that holds one is not
+    what it claims to be.
+
+    Raises:
+        UserError: the archive is unreadable, damaged, too large or unsafe.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpack-"))
+    try:
+        _extract(archive, temporary, max_bytes)
+        _move_in_place(temporary, folder)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise UserError(f"Cannot unpack {archive}.", expected="a .tar.gz archive, whole", received=str(error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
+    with gzip.open(archive) as stream, tarfile.open(fileobj=_Capped(stream, max_bytes), mode="r|") as tar:
+        for number, member in enumerate(tar):
+            if number >= MAX_MEMBERS:
+                raise UserError(f"{archive} holds more than {MAX_MEMBERS:,} files; it was not unpacked.")
+            _check_member(archive, member)
+            tar.extract(member, folder, filter="data")
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    name = PurePosixPath(member.name.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in member.name:
+        problem = "a name that leads outside the archive's folder"
+    elif not (member.isreg() or member.isdir()):
+        problem = "a link" if member.issym() or member.islnk() else "a special file"
+    else:
+        return
+    raise UserError(f"{archive} is not safe to unpack.", expected="plain files and folders", received=f"{problem}: {member.name!r}")
+
+
+def _move_in_place(temporary: Path, folder: Path) -> None:
+    temporary.chmod(0o755)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process has just unpacked the same archive
+            raise
+    sync_folder(folder.parent)

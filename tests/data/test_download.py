@@ -1,0 +1,138 @@
+"""The downloader against a server of our own, on this machine."""
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from frostline.data import download as module
+from frostline.data.download import download
+from frostline.errors import UserError
+
+BODY = bytes(range(256)) * 500
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    ranges = True
+    cut_after: int | None = None  # the first answer ends here
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/file.bin"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        if self.server.status != 200:
+            return self.send_error(self.server.status)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.server.ranges else 0
+        if start >= len(BODY):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        cut, self.server.cut_after = self.server.cut_after, None
+        self.wfile.write(BODY[start:cut])
+        return None
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(module, "WAIT_S", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def part_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def test_a_whole_download(server: Server, tmp_path: Path) -> None:
+    path = download(server.url, tmp_path / "deep" / "file.bin", md5=MD5, size=len(BODY))
+    assert path.read_bytes() == BODY
+    assert not part_of(path).exists()
+    download(server.url, path, md5=MD5)
+    assert server.asked == [None]  # the second call asked for nothing
+
+
+def test_a_part_is_continued(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    part_of(path).write_bytes(BODY[:1000])
+    assert download(server.url, path, md5=MD5).read_bytes() == BODY
+    assert server.asked == ["bytes=1000-"]
+
+
+def test_a_connection_cut_in_the_middle_is_resumed(server: Server, tmp_path: Path) -> None:
+    server.cut_after = 70_000
+    assert download(server.url, tmp_path / "file.bin", md5=MD5).read_bytes() == BODY
+    assert server.asked == [None, "bytes=70000-"]
+
+
+@pytest.mark.parametrize("cut", [None, 90_000])
+def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path, cut: int | None) -> None:
+    server.ranges, server.cut_after = False, cut
+    part_of(tmp_path / "file.bin").write_bytes(b"x" * 500)
+    assert download(server.url, tmp_path / "file.bin", md5=MD5).read_bytes() == BODY
+
+
+def test_a_complete_part_is_only_checked(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    part_of(path).write_bytes(BODY)
+    assert download(server.url, path, md5=MD5).read_bytes() == BODY
+
+
+def test_another_sum_names_both_and_removes_the_part(server: Server, tmp_path: Path) -> None:
+    path, wrong = tmp_path / "file.bin", "0" * 32
+    with pytest.raises(UserError) as caught:
+        download(server.url, path, md5=wrong)
+    assert wrong in str(caught.value)
+    assert MD5 in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_longer_file_is_refused(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="longer"):
+        download(server.url, tmp_path / "file.bin", md5=MD5, size=1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_page_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(UserError, match="HTTP 404"):
+        download(server.url, tmp_path / "file.bin", md5=MD5)
+    assert len(server.asked) == 1
+
+
+def test_a_server_in_trouble_is_asked_a_few_times(server: Server, tmp_path: Path) -> None:
+    server.status = 503
+    with pytest.raises(UserError, match="HTTP 503"):
+        download(server.url, tmp_path / "file.bin", md5=MD5)
+    assert len(server.asked) == module.TRIES
+
+
+def test_no_network_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "WAIT_S", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(UserError, match="cifar10:PATH"):
+        download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", md5=MD5, hint="give cifar10:PATH")
