@@ -64,6 +64,7 @@ class Settings:
     mirror: bool = False  # random horizontal flips of training images
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
     cutout: int = 0  # side of a random square set to the mean, 0 for none
+    monitor: Literal["accuracy", "loss"] = "accuracy"  # of validation: which epoch's weights are the best and are kept
     patience: int = 0  # epochs without a better validation score before stopping; 0: never
 
     # ending early
