@@ -1,0 +1,142 @@
+"""Batches for the training loop: everything that turns stored rows into (x, y) tensors on the device.
+
+All randomness (order, augmentation, view) comes from the pair (seed, epoch), never from a global generator: an epoch can be
+made again at any time. No row is ever dropped, in training either: the last batch may be smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frostline.data.augment import Augmentation, augment
+
+
+class Batches(Protocol):
+    """What the loop needs: N ``rows``, ``len()`` batches an epoch, and the batches of an epoch.
+
+    Where rows do not shuffle, the batches run through them in order.
+    """
+
+    rows: int
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The (x, y) batches of epoch ``number`` (0, 1, …): inputs with B rows, and (B,) int64 labels."""
+
+
+def stream_seed(*parts: int) -> int:
+    """A 64-bit seed for the stream of random numbers that these numbers name: (seed, epoch), or (seed, epoch, purpose)."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(stream_seed(seed, epoch))
+
+
+def _on_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
+    # Read-only arrays (memory-mapped data) are copied: torch has no read-only tensors and warns of them.
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+class _Rows:
+    """N rows and their labels on the device, an order for every epoch, cut into batches."""
+
+    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, shuffle: bool, device: torch.device | str) -> None:
+        if not len(labels):
+            raise ValueError("there are no rows to make batches of")
+        self.rows, self.batch_size, self.seed, self.shuffle = len(labels), batch_size, seed, shuffle
+        self.device = torch.device(device)
+        self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def _order(self, generator: torch.Generator) -> Iterator[Tensor]:
+        rows = torch.randperm(self.rows, generator=generator) if self.shuffle else torch.arange(self.rows)
+        return iter(rows.to(self.device).split(self.batch_size))
+
+
+class ArrayBatches(_Rows):
+    """Images of one size, held on the device as one uint8 tensor; batches are normalised floats in channels-last layout.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB.
+        labels: (N,) int64.
+        mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
+        augmentations: applied to the uint8 batch in order; leave empty for evaluation.
+        shuffle: a new permutation of all rows each epoch; false for evaluation.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        batch_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+        augmentations: Sequence[Augmentation] = (),
+        shuffle: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
+            raise ValueError(
+                f"expected (N, H, W, C) uint8 images and N labels, not {images.shape} {images.dtype} and {len(labels)}"
+            )
+        super().__init__(labels, batch_size, seed, shuffle, device)
+        self.images = _on_device(images, device)
+        self.augmentations = tuple(augmentations)
+        # (pixel − 255 mean) / (255 std): one subtraction and one product, with no pass that scales to [0, 1].
+        self._mean = torch.tensor([255 * value for value in mean], device=device)[:, None, None]
+        self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = _generator(self.seed, number)
+        for rows in self._order(generator):
+            batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
+            batch = augment(batch, self.augmentations, generator)
+            yield (batch.float() - self._mean).mul_(self._scale), self.labels[rows]
+
+
+class FeatureBatches(_Rows):
+    """Cached features of V views of each image, for heads.
+
+    In training (``shuffle``) a batch is (B, D): a random view of every row, drawn anew each epoch. In evaluation it is
+    (B, V, D): the loop averages the views' log-probabilities, as the finished model does.
+
+    Args:
+        features: (N, V, D), float16 or float32; batches are float32.
+        labels: (N,) int64.
+    """
+
+    def __init__(
+        self,
+        features: NDArray[np.floating],
+        labels: NDArray[np.int64],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if features.ndim != 3 or len(features) != len(labels):
+            raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
+        super().__init__(labels, batch_size, seed, shuffle, device)
+        self.features = _on_device(features, device)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = _generator(self.seed, number)
+        for rows in self._order(generator):
+            batch = self.features.index_select(0, rows)
+            if self.shuffle:
+                views = torch.randint(0, batch.shape[1], (len(rows),), generator=generator).to(self.device)
+                batch = batch[torch.arange(len(rows), device=self.device), views]
+            yield batch.float(), self.labels[rows]
