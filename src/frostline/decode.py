@@ -33,6 +33,10 @@ ENDINGS = {
     "TIFF": (".tif", ".tiff"),
 }
 FORMAT_OF_ENDING = {ending: name for name, endings in ENDINGS.items() for ending in endings}
+# Endings of images that are not read, whatever their content looks like (camera raws begin like TIFFs and hold a thumbnail).
+_UNREAD = "heic heif avif svg jp2 jxl psd raw dng cr2 cr3 nef arw orf rw2 ico tga exr hdr pcx ppm pgm pbm pnm"
+UNREAD_ENDINGS = frozenset(f".{name}" for name in _UNREAD.split())
+
 
 # Opening the plugin itself instead of calling Image.open leaves every other format out by construction, and leaves Pillow's own
 # pixel limit (a process-wide setting that warns) to the programs that use it.
@@ -95,6 +99,8 @@ def read_file(path: Path) -> bytes:
         if found.st_size > MAX_BYTES:
             raise BadImage(f"over-large: {found.st_size:,} bytes, at most {MAX_BYTES:,} are read")
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadImage("a dangling link" if path.is_symlink() else "missing") from error
     except (OSError, ValueError) as error:
         raise BadImage(f"unreadable: {getattr(error, 'strerror', None) or error}") from error
 
@@ -234,8 +240,10 @@ def verify(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> tuple[int
     Raises:
         BadImage: zero bytes, not an image, misnamed, an unsupported format, over-large, truncated or corrupt.
     """
-    image = open_image(data, max_pixels=max_pixels)
     ending, content = PurePosixPath(name).suffix.lower(), sniff(data[:16])
+    if ending in UNREAD_ENDINGS and data:
+        raise BadImage(f"unsupported format: {ending}")
+    image = open_image(data, max_pixels=max_pixels)
     if FORMAT_OF_ENDING.get(ending, content) != content:
         raise BadImage(f"misnamed: a {content} image named {ending}")
     (width, height), turned = image.size, _orientation(image) >= 5 if content == "JPEG" else False
