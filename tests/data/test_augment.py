@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from frostline.data.augment import Cutout, Mirror, Shift, augment, make_augmentations
+
+
+def ramp(B=2, C=3, H=4, W=5, dtype=torch.uint8):
+    return torch.arange(B * C * H * W).view(B, C, H, W).to(dtype)
+
+
+def test_mirror_flips_the_chosen_images_only():
+    batch = ramp()
+    out = Mirror().apply(batch, torch.tensor([True, False]))
+    assert torch.equal(out[0], batch[0].flip(-1))
+    assert torch.equal(out[1], batch[1])
+
+
+def test_shift_by_hand():
+    batch = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=torch.uint8).view(1, 1, 3, 3).expand(2, 1, 3, 3)
+    out = Shift(2).apply(batch, torch.tensor([[1, 0], [0, -2]]))
+    assert out[0, 0].tolist() == [[4, 5, 6], [7, 8, 9], [4, 5, 6]]  # rows 1, 2, 3 → reflected: 1, 2, 1
+    assert out[1, 0].tolist() == [[3, 2, 1], [6, 5, 4], [9, 8, 7]]  # columns −2, −1, 0 → 2, 1, 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_shift_is_a_crop_of_the_padded_image(layout):
+    batch = ramp(8, 3, 9, 6, torch.float32).contiguous(memory_format=layout)
+    choice = Shift(3).choose(8, (9, 6), torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(batch, (3, 3, 3, 3), mode="reflect")
+    expected = [padded[i, :, 3 + y : 12 + y, 3 + x : 9 + x] for i, (y, x) in enumerate(choice.tolist())]
+    assert torch.equal(Shift(3).apply(batch, choice), torch.stack(expected))
+
+
+def test_shift_further_than_the_image_and_of_one_pixel():
+    row = torch.tensor([10, 20, 30]).view(1, 1, 1, 3)
+    assert Shift(9).apply(row, torch.tensor([[5, 4]])).flatten().tolist() == [10, 20, 30]  # 4, 5, 6 → 0, 1, 2
+    assert Shift(9).apply(row, torch.tensor([[0, -7]])).flatten().tolist() == [20, 30, 20]  # −7, −6, −5 → 1, 2, 1
+
+
+def test_shift_draws_every_distance_alike():
+    choice = Shift(2).choose(5000, (8, 8), torch.Generator().manual_seed(1))
+    assert choice.shape == (5000, 2)
+    assert torch.bincount(choice.flatten() + 2).min() > 1800  # 2,000 expected of each of −2 … 2
+
+
+def test_cutout_by_hand():
+    batch = torch.ones(2, 2, 4, 4, dtype=torch.uint8)
+    out = Cutout(2, (7, 9)).apply(batch, torch.tensor([[1, 2], [0, 0]]))
+    hole = torch.zeros(4, 4, dtype=torch.bool)
+    hole[0:2, 1:3] = True  # centre (1, 2), side 2: from one before the centre
+    assert torch.equal(out[0, 0], torch.where(hole, 7, 1).to(torch.uint8))
+    assert torch.equal(out[0, 1], torch.where(hole, 9, 1).to(torch.uint8))
+    assert (out[1, 0] == 7).nonzero().tolist() == [[0, 0]]  # cut off at the corner
+
+
+def test_settings_name_the_augmentations():
+    assert make_augmentations(False, 0, 0, (0.5, 0.5, 0.5)) == ()
+    made = make_augmentations(True, 2, 8, (0.5, 0.25, 1.0))
+    assert made == (Mirror(), Shift(2), Cutout(8, (128, 64, 255)))
+
+
+def test_the_generator_alone_decides():
+    steps = make_augmentations(True, 2, 2, (0.5, 0.5, 0.5))
+    one, two, three = (augment(ramp(16, 3, 8, 8), steps, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+    assert one.dtype == torch.uint8

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+
+from frostline.data.augment import Mirror, Shift
+from frostline.data.batches import ArrayBatches, FeatureBatches, stream_seed
+
+MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+
+
+def images(n=10, size=(4, 4), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *size, 3), dtype=np.uint8)
+
+
+def arrays(n=10, batch_size=4, **options):
+    return ArrayBatches(images(n), np.arange(n), batch_size, mean=MEAN, std=STD, **options)
+
+
+def test_in_order_every_row_normalised_the_last_batch_kept():
+    batches = arrays()
+    found = list(batches.epoch(0))
+    assert [len(y) for _, y in found] == [4, 4, 2]
+    assert (len(batches), batches.rows) == (3, 10)
+    assert torch.cat([y for _, y in found]).tolist() == list(range(10))
+    expected = (images().transpose(0, 3, 1, 2) / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+    x = torch.cat([x for x, _ in found])
+    assert x.dtype == torch.float32
+    assert np.allclose(x.numpy(), expected, atol=1e-6)
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_training_visits_every_row_once_an_epoch_in_a_new_order():
+    batches = arrays(shuffle=True, seed=3)
+    first, second = (torch.cat([y for _, y in batches.epoch(e)]).tolist() for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+def test_an_epoch_depends_on_seed_and_number_alone():
+    options = {"shuffle": True, "augmentations": (Mirror(), Shift(1))}
+    torch.manual_seed(1)
+    once = [x for x, _ in arrays(seed=5, **options).epoch(7)]
+    torch.manual_seed(2)
+    batches = arrays(seed=5, **options)
+    list(batches.epoch(0))
+    state = torch.get_rng_state()
+    again = [x for x, _ in batches.epoch(7)]
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    other = [x for x, _ in arrays(seed=6, **options).epoch(7)]
+    assert not all(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+def test_augmentation_is_drawn_anew_each_epoch_and_the_stored_images_stay():
+    batches = arrays(augmentations=(Shift(2),))
+    before = batches.images.clone()
+    a, b = (torch.cat([x for x, _ in batches.epoch(e)]) for e in (0, 1))
+    assert not torch.equal(a, b)
+    assert torch.equal(batches.images, before)
+
+
+def test_read_only_images_and_labels():
+    pixels, labels = images(), np.arange(10)
+    pixels.flags.writeable = labels.flags.writeable = False
+    batches = ArrayBatches(pixels, labels, 4, mean=MEAN, std=STD)
+    assert len(list(batches.epoch(0))) == 3
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        ArrayBatches(images().astype(np.float32), np.arange(10), 4, mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match="N labels"):
+        ArrayBatches(images(), np.arange(9), 4, mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match="no rows"):
+        ArrayBatches(images(0), np.arange(0), 4, mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match="features"):
+        FeatureBatches(np.zeros((3, 2)), np.arange(3), 4)
+
+
+def test_features_in_training_are_a_random_view_of_each_row():
+    # Row r, view v holds 10 r + v.
+    features = (10 * np.arange(50)[:, None] + np.arange(2)[None])[:, :, None].astype(np.float16)
+    batches = FeatureBatches(features, np.arange(50), 16, seed=0, shuffle=True)
+    x, y = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
+    assert x.shape == (50, 1)
+    assert x.dtype == torch.float32
+    views = x[:, 0] - 10 * y
+    assert set(views.tolist()) == {0.0, 1.0}
+    assert 10 < views.sum() < 40
+    other = torch.cat([x for x, _ in batches.epoch(1)])
+    assert not torch.equal(other, x)
+
+
+def test_features_in_evaluation_keep_all_views_in_order():
+    features = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    x = torch.cat([x for x, _ in FeatureBatches(features, np.arange(3), 2).epoch(0)])
+    assert torch.equal(x, torch.from_numpy(features))
+
+
+def test_streams_differ_by_every_part():
+    assert len({stream_seed(0, 0), stream_seed(0, 1), stream_seed(1, 0), stream_seed(0, 0, 1)}) == 4

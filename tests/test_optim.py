@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.config import Settings
+from frostline.optim import OPTIMIZERS, make_optimizer, make_schedule, rate, trainable_groups
+
+
+def test_rates_by_hand():
+    assert [rate("constant", step, 4, 0) for step in range(4)] == [1, 1, 1, 1]
+    assert [rate("linear", step, 4, 0) for step in range(4)] == [1, 0.75, 0.5, 0.25]
+    assert [rate("cosine", step, 4, 0) for step in (0, 2)] == pytest.approx([1, 0.5])
+    # Two steps of warm-up rise to the full rate at the third, then four steps fall.
+    assert [rate("linear", step, 6, 2) for step in range(6)] == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
+    # One-cycle rises for a quarter of the steps; then the cosine of 30°.
+    assert [rate("one-cycle", step, 8, 0) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, (1 + 3**0.5 / 2) / 2])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one-cycle"])
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0), (10, 0), (10, 3), (10, 10), (3, 9)])
+def test_no_step_is_lost_and_none_exceeds_the_rate(schedule, total, warmup):
+    rates = [rate(schedule, step, total, warmup) for step in range(total)]
+    assert all(0 < r <= 1 for r in rates)
+
+
+def test_each_group_keeps_its_own_base_rate():
+    a, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
+    settings = Settings(optimizer="sgd", lr=1.0, schedule="linear", epochs=2)
+    optimizer = make_optimizer([{"params": [a]}, {"params": [b], "lr": 0.1}], settings)
+    schedule = make_schedule(optimizer, settings, steps_per_epoch=2)
+    seen = []
+    for _ in range(4):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert [pair[0] for pair in seen] == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert [pair[1] for pair in seen] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+def test_weight_decay_leaves_biases_norms_and_frozen_weights_alone():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    network[2].weight.requires_grad_(False)
+    decayed, plain = trainable_groups(network)
+    assert [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
+    assert [p.shape for p in plain["params"]] == [(4,), (4,), (4,), (2,)]
+    assert plain["weight_decay"] == 0
+    optimizer = make_optimizer(trainable_groups(network), Settings(weight_decay=0.3))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_downhill(name):
+    x = nn.Parameter(torch.tensor([3.0]))
+    optimizer = make_optimizer([x], Settings(optimizer=name, lr=0.1))
+    for _ in range(100):
+        optimizer.zero_grad()
+        (x**2).backward()
+        optimizer.step()
+    assert abs(float(x.detach())) < 0.5
+
+
+def test_sgd_is_nesterov_by_hand():
+    x = nn.Parameter(torch.tensor([1.0]))
+    optimizer = make_optimizer([x], Settings(optimizer="sgd", lr=0.1, momentum=0.5))
+    x.grad = torch.tensor([2.0])
+    optimizer.step()
+    # Velocity 2; Nesterov's step 2 + 0.5 · 2 = 3.
+    assert float(x.detach()) == pytest.approx(1 - 0.1 * 3)
