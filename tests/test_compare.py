@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy.stats import binomtest
+
+from frostline import compare
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.metrics import score
+from frostline.predictions import Predictions
+from frostline.runs import Run
+
+CLASSES = ("cat", "dog", "eel")
+
+
+def predictions(predicted: list[int], labels: list[int]) -> Predictions:
+    n = len(labels)
+    ids = np.array([f"test/{i:05d}" for i in range(n)], dtype=np.str_)
+    digests = np.array([b"image%d" % i for i in range(n)], dtype="S16")
+    probabilities = np.full((n, 3), 0.1)
+    probabilities[np.arange(n), predicted] = 0.8
+    return Predictions(ids, np.array(labels, dtype=np.int64), probabilities, CLASSES, digests)
+
+
+def finished(folder: Path, judged: Predictions, **record: object) -> Run:
+    with Run.create(folder) as run:
+        run.write_settings(Settings(recipe=f"{folder.name}-recipe"))
+        run.write_predictions("test", judged)
+        run.model_folder.mkdir()
+        (run.model_folder / "model.bin").write_bytes(b"x" * 2_500_000)
+        run.finish(record)
+    return Run.open(folder)
+
+
+def with_hits(hits: int, n: int = 100) -> Predictions:
+    labels = [i % 3 for i in range(n)]
+    return predictions([label if i < hits else (label + 1) % 3 for i, label in enumerate(labels)], labels)
+
+
+def test_a_row_tells_what_the_run_is_worth(tmp_path: Path) -> None:
+    run = finished(tmp_path / "a", with_hits(90), parameters=1234567, training_seconds=61.7)
+    (row,) = json.loads(json.dumps(compare.table([run]), allow_nan=False))
+    scores = score(with_hits(90))
+    assert row == {
+        "name": "a",
+        "recipe": "a-recipe",
+        "accuracy": 0.9,
+        "interval": scores["interval"],
+        "n": 100,
+        "log_loss": scores["log_loss"],
+        "macro_f1": scores["macro"]["f1"],
+        "calibration_error": pytest.approx(0.1),
+        "parameters": 1234567,
+        "training_seconds": 61.7,
+        "model_bytes": 2_500_000,
+    }
+
+
+def test_the_table_shows_values_and_dashes(tmp_path: Path) -> None:
+    rows = compare.table([finished(tmp_path / "[red]", with_hits(90), parameters=1234567), finished(tmp_path / "b", with_hits(80))])
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    with console.file:
+        console.print(compare.render(rows))
+        lines = [
+            [cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines() if line.startswith("│")
+        ]
+    assert lines[0][:4] == ["[red]", "[red]-recipe", "90.00 % [82.56, 94.48]", "100"]
+    assert lines[0][-3:] == ["1,234,567", "2.5", "–"]
+    assert lines[1][-3:] == ["–", "2.5", "–"]
+
+
+def test_runs_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / place / "run", with_hits(50)) for place in "ab"]
+    assert [row["name"] for row in compare.table(runs)] == [str(tmp_path / place / "run") for place in "ab"]
+
+
+def test_a_clear_difference_and_none(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / name, with_hits(hits)) for name, hits in (("a", 80), ("b", 90), ("c", 91))]
+    rows = compare.pairs(runs)
+    assert [(row["a"], row["b"], row["only_a"], row["only_b"]) for row in rows] == [
+        ("a", "b", 0, 10),
+        ("a", "c", 0, 11),
+        ("b", "c", 0, 1),
+    ]
+    assert [row["difference"] for row in rows] == [-0.1, -0.11, -0.01]
+    assert [row["p"] for row in rows] == [2 / 2**10, 2 / 2**11, 1.0]
+    assert [row["p_holm"] for row in rows] == [2 * 2 / 2**10, 3 * 2 / 2**11, 1.0]
+    assert rows[0]["verdict"] == "b is better than a on these 100 images (p = 0.0039, corrected for 3 pairs)"
+    assert rows[2]["verdict"] == "b and c cannot be told apart on these 100 images (p = 1, corrected for 3 pairs)"
+    (only,) = compare.pairs(runs[:2])
+    assert only["p_holm"] == only["p"]
+    assert only["verdict"].endswith("(p = 0.002)")
+    assert compare.pairs(runs[:1]) == []
+
+
+def test_order_of_rows_and_of_classes_does_not_matter(tmp_path: Path) -> None:
+    a, b = with_hits(80), with_hits(90)
+    order = np.random.default_rng(0).permutation(100)
+    turned = np.array([2, 0, 1])  # the place of each class in the other order
+    shuffled = Predictions(
+        b.ids[order],
+        turned[b.labels[order]],
+        b.probabilities[order][:, np.argsort(turned)],
+        ("dog", "eel", "cat"),
+        b.digests[order],
+    )
+    (row,) = compare.pairs([finished(tmp_path / "a", a), finished(tmp_path / "b", shuffled)])
+    assert (row["only_a"], row["only_b"]) == (0, 10)
+
+
+def test_different_images_are_refused_with_the_reason(tmp_path: Path) -> None:
+    a = with_hits(80)
+    fewer = predictions([0] * 99, [0] * 99)
+    digests, ids, labels = a.digests.copy(), a.ids.copy(), a.labels.copy()
+    digests[3], ids[99], labels[5] = b"other", "test/99999", 0
+    cases = [
+        (fewer, "one has 100 rows, the other 99"),
+        (replace(a, digests=digests), "1 images differ in content, such as test/00003"),
+        (replace(a, ids=ids), "different rows, such as test/00099 and test/99999"),
+        (replace(a, labels=labels), "1 images have another true class, such as test/00005"),
+    ]
+    first = finished(tmp_path / "first", a)
+    for i, (other, reason) in enumerate(cases):
+        with pytest.raises(UserError, match=reason):
+            compare.pairs([first, finished(tmp_path / str(i), other)])
+
+
+def test_unknown_classes_are_one_truth(tmp_path: Path) -> None:
+    labels = with_hits(80).labels.copy()
+    labels[0] = -1
+    runs = [finished(tmp_path / str(hits), replace(with_hits(hits), labels=labels)) for hits in (80, 90)]
+    assert compare.pairs(runs)[0]["only_b"] == 10
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_agrees_with_scipy(only_a: int, only_b: int) -> None:
+    wanted = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    assert compare.mcnemar(only_a, only_b) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_mcnemar_of_very_many() -> None:
+    assert compare.mcnemar(0, 0) == 1.0
+    assert compare.mcnemar(3, 0) == 0.25
+    assert compare.mcnemar(10_000, 10_400) == pytest.approx(binomtest(10_000, 20_400).pvalue, rel=1e-9)
+    assert compare.mcnemar(0, 20_000) == 0.0
+
+
+def test_equal_models_are_rarely_called_different() -> None:
+    rng = np.random.default_rng(0)
+    discordant = rng.binomial(1000, 0.1, 10_000)
+    p = np.array([compare.mcnemar(int(a), int(n - a)) for n, a in zip(discordant, rng.binomial(discordant, 0.5), strict=True)])
+    assert (p < compare.ALPHA).mean() <= 0.05
+
+
+def test_holm_hand_worked() -> None:
+    assert compare.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert compare.holm([0.6, 0.5]) == [1.0, 1.0]
+    assert compare.holm([0.2]) == [0.2]
+    assert compare.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_never_lowers_and_keeps_order(p_values: list[float]) -> None:
+    corrected = compare.holm(p_values)
+    assert all(p <= after <= 1 for p, after in zip(p_values, corrected, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(corrected)[order]) >= 0).all()
+
+
+def test_a_changed_record_is_refused(tmp_path: Path) -> None:
+    run = finished(tmp_path / "a", with_hits(80))
+    with_hits(81).save(tmp_path / "a" / "predictions" / "test.npz")
+    for judge in (compare.table, compare.pairs):
+        with pytest.raises(UserError, match="was changed or damaged"):
+            judge([run])
