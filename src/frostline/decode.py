@@ -193,7 +193,7 @@ def _deep_to_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
     tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
     top = next((top for top in tops if least >= 0 and greatest <= top), None)
     low, span = (0.0, top) if top else (least, greatest - least or 1.0)
-    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8)
+    return np.rint((values.astype(np.float64) - low) * 255.0 / span).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -247,9 +247,8 @@ def _contradictions(train: ImageSet) -> list[str]:
 
 
 def _class_notes(images: ImageSet) -> list[str]:
-    counts = [int((images.labels == label).sum()) for label in range(len(images.classes))]
+    counts, unknown = _count(images)
     absent = [name for name, count in zip(images.classes, counts, strict=True) if not count]
-    unknown = int((images.labels == UNKNOWN).sum())
     notes = [f"{images.name}: {unknown:,} images of classes that training lacks; every answer to them is wrong."] if unknown else []
     if len(absent) == len(counts) - 1:
         return [*notes, f"{images.name}: all its images are of one class, {images.classes[np.argmax(counts)]!r}."]
@@ -262,6 +261,13 @@ def _class_notes(images: ImageSet) -> list[str]:
 
 
 def _class_counts(images: ImageSet) -> dict[str, Any]:
-    per_class = {name: int((images.labels == label).sum()) for label, name in enumerate(images.classes)}
-    unknown = int((images.labels == UNKNOWN).sum())
-    return {"images": len(images), "classes": per_class, **({"unknown": unknown} if unknown else {})}
+    counts, unknown = _count(images)
+    by_class = dict(zip(images.classes, counts, strict=True))
+    return {"images": len(images), "classes": by_class, **({"unknown": unknown} if unknown else {})}
+
+
+def _count(images: ImageSet) -> tuple[list[int], int]:
+    """Images of each of the K classes, and of unknown ones."""
+    known = images.labels[images.labels != UNKNOWN]
+    counts: list[int] = np.bincount(known, minlength=len(images.classes)).tolist()
+    return counts, len(images) - len(known)
