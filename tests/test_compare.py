@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -66,12 +67,9 @@ def test_a_row_tells_what_the_run_is_worth(tmp_path: Path) -> None:
 
 def test_the_table_shows_values_and_dashes(tmp_path: Path) -> None:
     rows = compare.table([finished(tmp_path / "[red]", with_hits(90), parameters=1234567), finished(tmp_path / "b", with_hits(80))])
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
-    with console.file:
-        console.print(compare.render(rows))
-        lines = [
-            [cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines() if line.startswith("│")
-        ]
+    text = io.StringIO()
+    Console(width=200, file=text).print(compare.render(rows))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.getvalue().splitlines() if line.startswith("│")]
     assert lines[0][:4] == ["[red]", "[red]-recipe", "90.00 % [82.56, 94.48]", "100"]
     assert lines[0][-3:] == ["1,234,567", "2.5", "–"]
     assert lines[1][-3:] == ["–", "2.5", "–"]
