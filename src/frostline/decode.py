@@ -149,6 +149,8 @@ def _guard(call: Callable[..., Any], *args: Any) -> Any:
     """Run a Pillow call on untrusted bytes. Its plugins raise whatever a broken file makes them do, so everything is caught."""
     try:
         return call(*args)
+    except BadImage:
+        raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise BadImage("over-large: does not fit in memory") from error
     except Exception as error:

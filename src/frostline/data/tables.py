@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> _Table:
 def _decode(path: Path) -> str:
     try:
         data = path.read_bytes()
-        if b"\0" in data[:4096]:
+        if b"\0" in data.partition(b"\n")[0]:
             raise UserError(
                 f"{path} is not UTF-8 text.", received="zero bytes: UTF-16 or a binary file", hint="save it as CSV UTF-8"
             )
