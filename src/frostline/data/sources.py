@@ -49,7 +49,7 @@ def load_source(
 
 def _load(data: str, unknown_as_wrong: bool, group: str, small: int) -> Source:
     name, _, place = data.partition(":")
-    path = Path(data).expanduser()
+    path = Path(data).expanduser().absolute()
     is_table = path.suffix.lower() in TABLE_ENDINGS and not path.is_dir()
     if group and not is_table:
         raise UserError("Groups need a table.", expected="a .csv, .tsv or .parquet table with a column to group by", received=data)
