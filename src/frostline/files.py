@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def home() -> Path:
     """The cache folder: ``FROSTLINE_HOME``, else ``$XDG_CACHE_HOME/frostline``, else ``~/.cache/frostline``."""
@@ -100,3 +103,16 @@ def digest_file(path: Path) -> str:
     """BLAKE2b-128 of a file's bytes, as 32 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+#: Arrays larger than this are kept in a file without a name instead of memory.
+IN_MEMORY = 512 * 2**20
+
+
+def scratch_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array to fill: in memory while small, else memory-mapped from an unnamed file that vanishes with the process."""
+    if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    home().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=home()) as stream:
+        return np.memmap(stream, dtype, "w+", shape=shape)

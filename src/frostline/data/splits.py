@@ -41,8 +41,8 @@ def split(
     split, and the source is no published set that has one, test is cut in the same way first. Which images are cut depends on
     the seed, their content and labels, not on file names or order. Images of one content, and of one group, stay together.
 
-    Content that stands in several declared splits leaves train and validation for test's sake, and train for validation's; test
-    stays whole. The same goes for groups.
+    Content that stands in several declared splits leaves train for validation's sake, and test for either's: what is learned
+    never depends on test, not even on which images are in it. The same goes for groups.
 
     Args:
         source: what was loaded.
@@ -83,7 +83,7 @@ def split(
 
 def _without_shared(sets: Mapping[str, ImageSet], notes: list[str]) -> tuple[dict[str, ImageSet], dict[str, Any]]:
     kept, dropped = dict(sets), {}
-    for loser, winner in (("validation", "test"), ("train", "test"), ("train", "validation")):
+    for loser, winner in (("train", "validation"), ("test", "train"), ("test", "validation")):
         if loser not in kept or winner not in kept:
             continue
         same = np.isin(kept[loser].digests, kept[winner].digests)
@@ -110,7 +110,7 @@ def _in_groups_of(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
 def _check_not_empty(source: Source, sets: Mapping[str, ImageSet]) -> None:
     for name, images in sets.items():
         if not len(images):
-            received = f"all {len(source.sets[name]):,} of its images also stand in a later split"
+            received = f"all {len(source.sets[name]):,} of its images also stand in another split"
             raise UserError(
                 f"Nothing is left of {name} in {source.name}.", expected="splits of different images", received=received
             )

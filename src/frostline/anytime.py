@@ -1,0 +1,200 @@
+"""An answer at any time: extraction in an order that makes every prefix a fair sample, and a closed-form head that grows with it.
+
+Validation images come first, then training images in a stratified random order; each block of features joins the running
+normal equations, so that a classifier exists from the first seconds and its validation accuracy is a learning curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.data.imageset import ImageSet, Splits
+from frostline.feature_cache import STORED
+from frostline.features import FeatureBlock, mean_views
+from frostline.files import scratch_array
+from frostline.linear import Linear, Moments, judge
+from frostline.metrics import wilson_interval
+from frostline.progress import Stage, stage
+from frostline.stopping import StopRule
+
+#: Validation images seen before the first training image: enough to judge within two points.
+FIRST = 2000
+#: Between two points of the learning curve the images grow by this factor.
+GROWTH = 1.25
+
+Rows = NDArray[np.int64]
+Extract = Callable[[ImageSet, Rows], Iterator[FeatureBlock]]
+
+
+def stratified_order(labels: NDArray[np.int64], seed: int) -> Rows:
+    """(N,) a random order of rows in which every prefix has nearly the whole's class shares."""
+    rng = np.random.default_rng([seed, len(labels)])
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        position[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.argsort(position, kind="stable")
+
+
+class FeatureTable:
+    """Features of the rows seen so far: (n, V, D) in the storage type, in the order in which they came."""
+
+    def __init__(self, capacity: int, views: int, width: int, dtype: str) -> None:
+        self.dtype, self.count = dtype, 0
+        self.rows = np.empty(capacity, np.int64)
+        self._features = scratch_array((capacity, views, width), STORED[dtype])
+
+    def add(self, block: FeatureBlock) -> None:
+        """Append a block."""
+        end = self.count + len(block.rows)
+        self.rows[self.count : end], self._features[self.count : end] = block.rows, block.features
+        self.count = end
+
+    @property
+    def seen(self) -> Rows:
+        """(n,) row numbers, in the order of ``features``."""
+        return self.rows[: self.count]
+
+    @property
+    def features(self) -> NDArray[Any]:
+        """(n, V, D) in the storage type."""
+        return self._features[: self.count]
+
+    def averaged(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(n, D) float32, averaged over the views; into ``out`` where given."""
+        if out is None:
+            out = np.empty((self.count, self._features.shape[2]), np.float32)
+        for start in range(0, self.count, 4096):
+            out[start : start + 4096] = mean_views(self.features[start : start + 4096], self.dtype)
+        return out
+
+
+@dataclass
+class Extracted:
+    """What extraction leaves: tables of training and validation rows, the training rows' moments, and the learning curve."""
+
+    train: FeatureTable
+    validation: FeatureTable
+    moments: Moments
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+
+
+def extract_splits(
+    splits: Splits,
+    extract: Extract,
+    tables: Callable[[int], FeatureTable],
+    width: int,
+    seed: int,
+    stop: StopRule,
+    on_point: Callable[[dict[str, Any]], None],
+) -> Extracted:
+    """Features of validation and training images, until all are seen or ``stop`` says enough.
+
+    Args:
+        splits: where the rows come from; test is not touched.
+        extract: features of some rows of a set, in blocks.
+        tables: makes an empty table for so many rows.
+        width: D.
+        seed: of the order.
+        stop: asked after every block with the newest validation accuracy.
+        on_point: called with each new point of the learning curve.
+    """
+    train, validation = splits.train, splits.validation
+    found = Extracted(tables(len(train)), tables(len(validation)), Moments(width, len(splits.classes)))
+    judges = stratified_order(validation.labels, seed)
+    with stage("features", len(train) + len(validation)) as bar:
+        for block in extract(validation, judges[:FIRST]):
+            found.validation.add(block)
+            bar.advance(len(block.rows))
+            if stop.check() and "Ctrl-C" in stop.reason:
+                break
+        _extract_train(train, validation.labels, extract, found, seed, stop, on_point, bar)
+        if not found.reason:
+            for block in extract(validation, judges[FIRST:]):
+                found.validation.add(block)
+                bar.advance(len(block.rows))
+    return found
+
+
+def _extract_train(
+    train: ImageSet,
+    judged: NDArray[np.int64],
+    extract: Extract,
+    found: Extracted,
+    seed: int,
+    stop: StopRule,
+    on_point: Callable[[dict[str, Any]], None],
+    bar: Stage,
+) -> None:
+    curve = _Curve(found, judged[found.validation.seen], stop)
+    for block in extract(train, stratified_order(train.labels, seed)):
+        found.train.add(block)
+        found.moments.add(mean_views(block.features, found.train.dtype), train.labels[block.rows])
+        bar.advance(len(block.rows))
+        last = found.train.count == len(train)
+        accuracy = None
+        if last or curve.due():
+            point = curve.add()
+            accuracy = point["validation_accuracy"]
+            bar.note(_said(point))
+            on_point(point)
+        if stop.check(accuracy) and not last:
+            found.reason = stop.reason
+            break
+
+
+class _Curve:
+    """Points of the learning curve: ridge on what was seen, judged on the first validation images."""
+
+    def __init__(self, found: Extracted, labels: NDArray[np.int64], stop: StopRule) -> None:
+        self.found, self.labels, self.stop = found, labels, stop
+        self.features = found.validation.averaged()
+        self.l2 = 0.01
+
+    def due(self) -> bool:
+        """Whether enough has come in since the last point; every block while an accuracy is waited for."""
+        before = self.found.curve[-1]["images"] if self.found.curve else 0
+        return self.found.train.count >= before * GROWTH or self.stop.stop_at is not None
+
+    def add(self) -> dict[str, Any]:
+        candidates = [self.l2 / 4, self.l2, self.l2 * 4]
+        judged = [(*judge(self.head(l2), self.features, self.labels), l2) for l2 in candidates]
+        accuracy, _, self.l2 = max(judged, key=lambda item: item[0])
+        low, high = wilson_interval(round(accuracy * len(self.labels)), len(self.labels))
+        point = {
+            "images": self.found.train.count,
+            "seconds": round(self.stop.elapsed(), 3),
+            "validation_accuracy": accuracy,
+            "interval": [low, high],
+            "validation_images": len(self.labels),
+            "l2": self.l2,
+        }
+        self.found.curve.append(point)
+        return point
+
+    def head(self, l2: float) -> Linear:
+        return self.found.moments.ridge(l2)
+
+
+def _said(point: dict[str, Any]) -> str:
+    low, high = point["interval"]
+    return f"validation {point['validation_accuracy']:.1%} ({low:.1%} to {high:.1%}) after {point['images']:,} images"
+
+
+def more_images(curve: list[dict[str, Any]]) -> str:
+    """One sentence: would more images help? From the last doubling of the learning curve."""
+    if len(curve) < 2 or curve[-1]["images"] < 2 * curve[0]["images"]:
+        return "Too few points to say whether more images would help."
+    last = curve[-1]
+    half = min(curve[:-1], key=lambda point: abs(point["images"] - last["images"] / 2))
+    gain = 100 * (last["validation_accuracy"] - half["validation_accuracy"])
+    # the two are judged on the same images, so their difference varies less than either; half the interval is a fair bar
+    noise = 50 * (last["interval"][1] - last["interval"][0]) / 2
+    verdict = "more images would probably help" if gain > noise else "more images alone would change little"
+    return f"From {half['images']:,} to {last['images']:,} images validation accuracy rose by {gain:.1f} points: {verdict}."

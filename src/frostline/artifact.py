@@ -1,0 +1,203 @@
+"""The model directory: written whole, read with suspicion. No torch, no pickles, nothing in it is run but the graph.
+
+``model.json`` says everything; ``graph.xml`` and ``graph.bin`` compute it; ``weights.safetensors`` holds the same weights by
+name; ``selftest.npz`` holds drawn images and the probabilities they must give; ``seen.npy`` the digests of the images that
+training or the choices made in it have seen. Test data leaves no trace here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from frostline import engine
+from frostline.drawn import drawn_images
+from frostline.errors import UserError
+from frostline.files import digest_file, digest_json, sync_folder, write_json
+from frostline.preprocess import Preprocess
+
+#: Version of ``model.json``.
+SCHEMA = 1
+CARD, GRAPH, WEIGHTS, SELFTEST, SEEN = "model.json", "graph.xml", "weights.safetensors", "selftest.npz", "seen.npy"
+FILES = (GRAPH, "graph.bin", WEIGHTS, SELFTEST, SEEN)
+#: How far self-test probabilities may be off, by precision of computing.
+TOLERANCE = {"f32": 1e-4, "bf16": 2e-2}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, as ``model.json`` says it.
+
+    Attributes:
+        name: the run's name.
+        classes: K names in the order of the probabilities.
+        preprocess: how images become the graph's input.
+        views: 1, or 2 where the mirror image is averaged in.
+        temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
+        precision: "bf16" or "f32": what the model was measured in.
+        digest: of everything in the directory; the model's identity.
+        values: all of ``model.json``.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    views: int
+    temperature: float
+    precision: str
+    digest: str
+    values: Mapping[str, Any]
+
+
+def write_model(
+    folder: Path, graph: ov.Model, weights: Mapping[str, NDArray[Any]], seen: set[bytes], card: Mapping[str, Any]
+) -> str:
+    """Write a model directory, whole or not at all; returns the model's digest.
+
+    Args:
+        folder: to make; what is there is replaced.
+        graph: from "images" to "probabilities", "features" and perhaps "map"; view average and temperature inside.
+        weights: by name.
+        seen: 16-byte digests of the images of training and validation.
+        card: name, classes, preprocess (as a dict), views, temperature, precision, and whatever else should be known.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        fresh = Path(scratch) / folder.name
+        fresh.mkdir()
+        engine.save_graph(graph, fresh / GRAPH)
+        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
+        _write_selftest(fresh, card)
+        np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
+        values = {"schema": SCHEMA, **card, "files": {name: digest_file(fresh / name) for name in FILES}}
+        digest = digest_json(values)
+        write_json(fresh / CARD, {**values, "digest": digest})
+        _sync(fresh)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(fresh, folder)
+    sync_folder(folder.parent)
+    return digest
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+    sync_folder(folder)
+
+
+def _write_selftest(folder: Path, card: Mapping[str, Any]) -> None:
+    """Ten drawn images of the stored size with the probabilities that the written graph gives them."""
+    height, width = card["preprocess"]["stored"]
+    images = drawn_images(10, height, width, seed=10)
+    graph = engine.read_graph(folder / GRAPH)
+    np.savez(folder / SELFTEST, images=images, probabilities=Compiled(graph, card["precision"]).probabilities(images))
+
+
+class Compiled:
+    """A model's graph in two engines: the body in the model's precision, the head always in f32.
+
+    Args:
+        graph: as ``write_model`` takes it.
+        precision: "bf16" or "f32".
+        batch: images per inference.
+        threads: processor threads; 0 for all.
+    """
+
+    def __init__(self, graph: ov.Model, precision: str, batch: int = engine.BATCH, threads: int = 0) -> None:
+        self.body = engine.Engine(graph, precision, ("features",), batch, threads)
+        self.head = engine.Engine(engine.split_head(graph), "f32", ("probabilities",), batch, threads)
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, h, w, 3) uint8 of the stored size to (N, K)."""
+        return self.head.features(self.body.features(images))
+
+
+def read_model(folder: Path) -> tuple[ModelCard, ov.Model]:
+    """The card and the graph of a model directory, after every digest was checked.
+
+    Raises:
+        UserError: no model there, a newer schema, a file missing, extra names, or anything changed since it was written.
+    """
+    card = read_card(folder)
+    for name, digest in card.values["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"The model {folder} is incomplete.", expected=name, received="no such file")
+        if digest_file(path) != digest:
+            raise UserError(
+                f"{path} is not the file that this model was saved with.",
+                expected=f"digest {digest}",
+                received=f"digest {digest_file(path)}",
+                hint="copy the model directory again, or train it again",
+            )
+    return card, engine.read_graph(folder / GRAPH)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """``model.json``, checked against its own digest."""
+    try:
+        values = json.loads((folder / CARD).read_text("utf-8"))
+        told = values.pop("digest")
+        if values["schema"] > SCHEMA:
+            raise UserError(
+                f"{folder} was saved by a newer Frostline.", expected=f"schema {SCHEMA}", received=str(values["schema"])
+            )
+        if digest_json(values) != told:
+            raise UserError(f"{folder / CARD} was changed after it was saved.", expected=f"digest {told}")
+        if set(values["files"]) != set(FILES):
+            raise UserError(f"{folder / CARD} names other files than a model has.", expected=", ".join(FILES))
+        return ModelCard(
+            name=str(values["name"]),
+            classes=tuple(map(str, values["classes"])),
+            preprocess=Preprocess.from_dict(values["preprocess"]),
+            views=int(values["views"]),
+            temperature=float(values["temperature"]),
+            precision=str(values["precision"]),
+            digest=told,
+            values=values,
+        )
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is no model at {folder}.",
+            expected="a folder with model.json, as 'frostline train --out DIR' leaves it in DIR/model",
+            received="a folder without model.json" if folder.is_dir() else "no such folder",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / CARD} cannot be read.", received=f"{type(error).__name__}: {error}") from error
+
+
+def seen_digests(folder: Path) -> set[bytes]:
+    """The 16-byte digests of the images that training and the choices in it have seen."""
+    return {bytes(value).ljust(16, b"\0") for value in np.load(folder / SEEN, allow_pickle=False)}
+
+
+def replay_selftest(folder: Path, compiled: Compiled, precision: str) -> None:
+    """Compare what the model says about its self-test images here with what it said where it was saved.
+
+    Raises:
+        UserError: a probability is off by more than the tolerance: another computation than the one that was measured.
+    """
+    with np.load(folder / SELFTEST, allow_pickle=False) as archive:
+        images, wanted = archive["images"], archive["probabilities"]
+    found = compiled.probabilities(images)
+    worst = float(np.abs(found - wanted).max())
+    if not worst <= TOLERANCE[precision]:
+        raise UserError(
+            f"The model {folder} does not pass its self-test on this machine.",
+            expected=f"probabilities within {TOLERANCE[precision]:g} of those it was saved with",
+            received=f"a difference of {worst:.3g}",
+            hint="--precision f32",
+        )

@@ -1,0 +1,179 @@
+"""torch networks to OpenVINO graphs: uint8 images in, features and the last map out.
+
+The graph holds the whole of preprocessing (normalisation, enlargement), so that nothing outside it can differ. Views and heads
+are joined to it as graph operations: a network is converted once.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from frostline.engine import Engine
+from frostline.preprocess import Preprocess, enlargement
+
+_COMPUTING = ("Convolution", "GroupConvolution", "MatMul")
+#: A bf16 graph may differ from f32 by this much (Euclidean norm, relative); layers are kept in f32 until it does not.
+BF16_TOLERANCE = 0.045
+
+
+class FromUint8(nn.Module):
+    """Preprocessing in front of a network: (B, h, w, 3) uint8 to whatever the network returns."""
+
+    scale: Tensor
+    offset: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network: Any = network
+        scale = 1 / (255 * np.array(preprocess.std))
+        self.register_buffer("scale", _column(scale))
+        self.register_buffer("offset", _column(-np.array(preprocess.mean) / preprocess.std))
+        self.enlarges = preprocess.stored != preprocess.size
+        if self.enlarges:
+            rows = enlargement(preprocess.stored[0], preprocess.size[0], preprocess.kernel)
+            columns = enlargement(preprocess.stored[1], preprocess.size[1], preprocess.kernel)
+            self.register_buffer("rows", torch.tensor(rows, dtype=torch.float32))
+            self.register_buffer("columns", torch.tensor(columns.T.copy(), dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Any:
+        """Normalise, enlarge as A x Bᵀ, run."""
+        x = images.permute(0, 3, 1, 2).to(torch.float32)
+        # Normalise before enlarging: A's rows sum to one, so the result is the same, and OpenVINO 2026.4 fails to
+        # compile a per-channel operation behind the products.
+        x = x * self.scale + self.offset
+        if self.enlarges:
+            x = self.rows @ x @ self.columns
+        return self.network(x)
+
+
+def _column(values: NDArray[np.float64]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+def convert_network(network: nn.Module, preprocess: Preprocess) -> ov.Model:
+    """A graph from "images" (B, h, w, 3) uint8 to "features" (B, D) and, where the network returns one, "map" (B, C, h, w)."""
+    example = torch.zeros(2, *preprocess.stored, 3, dtype=torch.uint8)
+    graph = _convert(FromUint8(network, preprocess).eval(), example)
+    graph.reshape({0: ov.PartialShape([-1, *preprocess.stored, 3])})
+    graph.inputs[0].set_names({"images"})
+    for output, name in zip(graph.outputs, ("features", "map"), strict=False):
+        output.set_names({name})
+    return graph
+
+
+def convert_head(head: nn.Module, features: int, temperature: float) -> ov.Model:
+    """A graph from "features" (B, V, D) to "probabilities" (B, K): log-probabilities averaged over views, then the temperature."""
+    graph = _convert(_ViewAverage(head, temperature).eval(), torch.zeros(2, 1, features))
+    graph.reshape({0: ov.PartialShape([-1, -1, features])})
+    graph.inputs[0].set_names({"features"})
+    graph.outputs[0].set_names({"probabilities"})
+    return graph
+
+
+class _ViewAverage(nn.Module):
+    def __init__(self, head: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.head, self.temperature = head, temperature
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        return (torch.log_softmax(logits, -1).mean(1) / self.temperature).softmax(-1)
+
+
+def _convert(module: nn.Module, example: Tensor) -> ov.Model:
+    dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} if example.ndim == 3 else {0: torch.export.Dim.DYNAMIC}
+    with torch.no_grad(), _quiet():
+        example = example.repeat(1, 2, 1) if example.ndim == 3 else example
+        program = torch.export.export(module, (example,), dynamic_shapes=(dims,))
+        return ov.convert_model(program)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Conversion's deprecation chatter is for its authors."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "openvino")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def with_exact_layers(graph: ov.Model, probe: NDArray[np.uint8]) -> tuple[ov.Model, int, float]:
+    """Keep as many of the first layers in f32 as bf16 inference needs to stay within ``BF16_TOLERANCE``.
+
+    Networks whose BatchNorm is folded have first layers of very uneven channels (MobileNetV2's first depthwise
+    convolution alone moves the features by 20 %); Nagel et al. 2019, section 3.1, describe the same for int8.
+
+    Args:
+        graph: from ``convert_network``.
+        probe: (n, h, w, 3) uint8 drawn images.
+
+    Returns:
+        The marked graph (the marks are saved with it), the number of layers in f32, and the difference that remains.
+    """
+    reference = Engine(graph, "f32").features(probe)
+    total = _count(graph)
+    for layers in (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, total):
+        marked = _mark(graph, layers) if layers else graph
+        difference = _relative(Engine(marked, "bf16").features(probe), reference)
+        if difference <= BF16_TOLERANCE or layers >= total:
+            return marked, layers, difference
+    raise AssertionError("the last candidate is all layers")
+
+
+def _relative(value: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
+
+
+def _count(graph: ov.Model) -> int:
+    return sum(operation.get_type_name() in _COMPUTING for operation in graph.get_ordered_ops())
+
+
+def _mark(graph: ov.Model, layers: int) -> ov.Model:
+    """Mark everything up to the n-th computing layer as not to be converted to bf16.
+
+    The attribute is only reachable through the graph's XML: OpenVINO's Python API refuses to set it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        ov.save_model(graph, path, compress_to_fp16=False)
+        tree = ElementTree.parse(path)
+        seen = 0
+        for layer in tree.getroot().iterfind("layers/layer"):
+            seen += layer.get("type") in _COMPUTING
+            if seen > layers:
+                break
+            if layer.get("type") not in ("Const", "Parameter"):
+                _add_mark(layer)
+        text = ElementTree.tostring(tree.getroot(), encoding="utf-8")
+        weights = np.fromfile(path.with_suffix(".bin"), np.uint8)
+        return ov.Core().read_model(text, ov.Tensor(weights))
+
+
+def _add_mark(layer: ElementTree.Element) -> None:
+    info = layer.find("rt_info")
+    if info is None:
+        info = ElementTree.Element("rt_info")
+        layer.insert(0 if layer.find("data") is None else 1, info)
+    ElementTree.SubElement(info, "attribute", name="precise", version="0")

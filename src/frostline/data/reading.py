@@ -1,0 +1,66 @@
+"""Rows of an ImageSet as the graph takes them: uint8 blocks of the stored size, decoded ahead by threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.data.imageset import ImageSet
+from frostline.decode import BadImage, decode_rgb
+from frostline.environment import cores
+from frostline.errors import UserError
+from frostline.preprocess import Preprocess, stored_image
+
+Images = NDArray[np.uint8]
+Rows = NDArray[np.integer]
+
+
+def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preprocess) -> Iterator[Images]:
+    """For each block of row numbers its images, (n, h, w, 3) uint8 of the stored size, in order.
+
+    Photos are decoded by as many threads as there are cores, at most two blocks ahead of the reader, so memory stays flat.
+
+    Raises:
+        UserError: a file changed or vanished since it was verified.
+    """
+    if images.pixels is not None:
+        for rows in blocks:
+            yield _from_arrays(images.pixels, rows, preprocess)
+        return
+    waiting: deque[list[Future[Images]]] = deque()
+    with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
+        try:
+            for rows in blocks:
+                waiting.append([pool.submit(read_stored, images, int(row), preprocess) for row in rows])
+                if len(waiting) > 2:
+                    yield np.stack([future.result() for future in waiting.popleft()])
+            while waiting:
+                yield np.stack([future.result() for future in waiting.popleft()])
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _from_arrays(pixels: Images, rows: Rows, preprocess: Preprocess) -> Images:
+    if pixels.shape[1:3] == preprocess.stored:
+        return pixels[rows]
+    return np.stack([stored_image(pixels[row], preprocess) for row in rows])
+
+
+def read_stored(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
+    """One image of the set as the graph takes it, (h, w, 3) uint8."""
+    if images.files is None:
+        assert images.pixels is not None
+        return stored_image(images.pixels[row], preprocess)
+    path = images.files[row]
+    try:
+        return stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
+    except (BadImage, OSError) as error:
+        raise UserError(
+            f"{path} could be read when the data was looked through, and cannot be read now.",
+            received=str(error),
+            hint="run again: the data is looked through afresh",
+        ) from error

@@ -1,0 +1,191 @@
+"""Runs compiled graphs on a CPU with OpenVINO, and joins and splits them. No torch.
+
+A graph takes "images" (B, h, w, 3) uint8. Its body ends in "features" (and "map"); behind them a head may give "probabilities".
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+from frostline.environment import cores, has_bf16
+
+#: Images per inference. Small batches on several streams beat large ones on few cores, and one fixed size means that a row's
+#: features do not depend on how many rows follow it.
+BATCH = 16
+Array = NDArray[Any]
+_PORTS = {"images", "features", "map", "probabilities"}
+
+
+@cache
+def core() -> ov.Core:
+    """OpenVINO's one entry, made on first use."""
+    return ov.Core()
+
+
+def resolve_precision(wanted: str) -> str:
+    """ "bf16" or "f32": "auto" is bf16 where the processor computes in it, else f32."""
+    return ("bf16" if has_bf16() else "f32") if wanted == "auto" else wanted
+
+
+class Engine:
+    """A graph compiled for one batch size.
+
+    Args:
+        graph: with an input "images" or "features".
+        precision: "bf16" or "f32", of computing; inputs and outputs stay as they are.
+        outputs: names of the outputs to compute; the rest of the graph is left out.
+        batch: rows per inference; short blocks are padded and cut.
+        threads: processor threads; 0 for all.
+    """
+
+    def __init__(
+        self, graph: ov.Model, precision: str, outputs: Sequence[str] = ("features",), batch: int = BATCH, threads: int = 0
+    ) -> None:
+        self.batch, self.outputs, self.precision = batch, tuple(outputs), precision
+        threads = threads or cores()
+        pruned = subgraph(graph, outputs)
+        pruned.reshape({pruned.inputs[0]: ov.PartialShape([batch, *list(pruned.inputs[0].get_partial_shape())[1:]])})
+        options = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(threads),
+            "INFERENCE_NUM_THREADS": str(threads),
+        }
+        compiled = core().compile_model(pruned, "CPU", options)
+        self._dtype = np.uint8 if "images" in pruned.inputs[0].get_names() else np.float32
+        self._requests = [compiled.create_infer_request() for _ in range(threads + 2)]
+
+    def run(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, ...]]:
+        """The outputs of each block of at most ``batch`` rows, in order; a few blocks are in flight at a time.
+
+        ``blocks`` is read lazily, so that making a block (decoding) overlaps with computing the ones before it.
+        """
+        flying: deque[tuple[ov.InferRequest, int]] = deque()
+        idle = list(self._requests)
+        for block in blocks:
+            if not idle:
+                request, rows = flying.popleft()
+                yield self._collect(request, rows)
+                idle.append(request)
+            request = idle.pop()
+            request.start_async({0: self._padded(block)})
+            flying.append((request, len(block)))
+        for request, rows in flying:
+            yield self._collect(request, rows)
+
+    def features(self, images: Array) -> Array:
+        """The first output for (N, ...) inputs of any N, stacked."""
+        parts = [outputs[0] for outputs in self.run(images[i : i + self.batch] for i in range(0, len(images), self.batch))]
+        return np.concatenate(parts)
+
+    def _padded(self, block: Array) -> Array:
+        block = np.ascontiguousarray(block, self._dtype)
+        if len(block) == self.batch:
+            return block
+        return np.concatenate([block, np.zeros((self.batch - len(block), *block.shape[1:]), block.dtype)])
+
+    def _collect(self, request: ov.InferRequest, rows: int) -> tuple[Array, ...]:
+        request.wait()
+        return tuple(request.get_output_tensor(i).data[:rows].copy() for i in range(len(self.outputs)))
+
+
+def subgraph(graph: ov.Model, outputs: Sequence[str]) -> ov.Model:
+    """A copy of the graph that computes only these outputs."""
+    copy = graph.clone()
+    named = {name: port for port in copy.outputs for name in port.get_names()}
+    kept = [named[name] for name in outputs]
+    results = [port.get_node() for port in kept]
+    return ov.Model(results, copy.get_parameters(), graph.get_friendly_name())
+
+
+def with_views(graph: ov.Model, views: int) -> ov.Model:
+    """The body for V views: "features" become (B, V, D); view 0 is the image, view 1 its mirror image."""
+    body = graph.clone()
+    parameter = body.get_parameters()[0]
+    shape = body.inputs[0].get_partial_shape()
+    images = ops.parameter(shape, np.uint8, name="images")
+    images.output(0).set_names({"images"})
+    stacked = images.output(0)
+    if views == 2:
+        width = shape[2].get_length()
+        reversed_columns = ops.constant(np.arange(width)[::-1].astype(np.int64).copy())
+        mirrored = ops.gather(images, reversed_columns, ops.constant(np.int64(2)))
+        stacked = ops.concat([images, mirrored], 0).output(0)
+    parameter.output(0).replace(stacked)
+    features, *maps = (result.input_value(0) for result in body.get_results())
+    D = features.get_partial_shape()[1].get_length()
+    apart = ops.reshape(features, ops.constant(np.array([views, -1, D], np.int64)), special_zero=False)  # V B D
+    ordered = ops.transpose(apart, ops.constant(np.array([1, 0, 2], np.int64)))  # B V D
+    results = [_result(ordered.output(0), "features")]
+    if maps:
+        first = ops.split(maps[0], ops.constant(np.int64(0)), views).output(0) if views > 1 else maps[0]
+        results.append(_result(first, "map"))
+    return ov.Model(results, [images], "frostline")
+
+
+def join(body: ov.Model, head: ov.Model) -> ov.Model:
+    """Body and head as one graph: "probabilities", "features" and, where the body has one, "map"."""
+    body, head = body.clone(), head.clone()
+    features = body.output("features").get_node().input_value(0)
+    head.get_parameters()[0].output(0).replace(features)
+    probabilities = head.outputs[0].get_node().input_value(0)
+    results = [_result(probabilities, "probabilities"), *body.get_results()]
+    return ov.Model(results, body.get_parameters(), "frostline")
+
+
+def split_head(graph: ov.Model) -> ov.Model:
+    """The part of a joined graph from "features" to "probabilities": run in f32 whatever the body runs in."""
+    copy = graph.clone()
+    features = copy.output("features").get_node().input_value(0)
+    shape = features.get_partial_shape()
+    parameter = ops.parameter([-1, shape[1].get_length(), shape[2].get_length()], np.float32, name="features")
+    parameter.output(0).set_names({"features"})
+    features.replace(parameter.output(0))
+    return ov.Model([copy.output("probabilities").get_node()], [parameter], "head")
+
+
+def _result(port: Any, name: str) -> Any:
+    result = ops.result(port)
+    result.output(0).set_names({name})
+    return result
+
+
+def save_graph(graph: ov.Model, path: Path) -> None:
+    """Write ``path`` (.xml) and its weights (.bin) in f32; the same graph gives the same bytes.
+
+    OpenVINO names operations after a counter of the process, which says nothing and differs from run to run.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        ov.save_model(graph, temporary, compress_to_fp16=False)
+        tree = ElementTree.parse(temporary)
+        for layer in tree.getroot().iterfind("layers/layer"):
+            if layer.get("type") != "Parameter":
+                layer.set("name", f"{layer.get('type')}_{layer.get('id')}")
+            for port in layer.iterfind("output/port"):
+                port.attrib.pop("names", None) if not _PORTS & set(port.get("names", "").split(",")) else None
+        tree.write(temporary, encoding="utf-8", xml_declaration=True)
+        os.replace(temporary.with_suffix(".bin"), path.with_suffix(".bin"))
+        os.replace(temporary, path)
+
+
+def read_graph(path: Path) -> ov.Model:
+    """Read a graph written by ``save_graph``."""
+    return core().read_model(path)
+
+
+def version() -> str:
+    """OpenVINO's version, as it stands in cache keys and records."""
+    return str(ov.get_version())

@@ -1,0 +1,250 @@
+"""One run from data to a judged, saved model: the straight path, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import frostline
+from frostline.artifact import Compiled, read_model, write_model
+from frostline.config import Settings
+from frostline.data.imageset import Source, Splits
+from frostline.data.sources import load_source
+from frostline.data.splits import split
+from frostline.environment import MemoryWatch, describe
+from frostline.errors import UserError
+from frostline.metrics import score
+from frostline.predictions import Predictions
+from frostline.progress import say
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
+from frostline.records import json_record
+from frostline.runs import Run
+from frostline.stopping import StopRule
+from frostline.trained import Trained
+
+
+def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
+    """Images of a place as disjoint train, validation and test; see ``data.sources`` and ``data.splits``."""
+    return _loaded(data, settings or Settings())[1]
+
+
+def _loaded(data: str | Path, settings: Settings) -> tuple[Source, Splits]:
+    source = load_source(data, strict=settings.strict, unknown_as_wrong=settings.unknown_as_wrong, group=settings.group)
+    splits = split(
+        source,
+        seed=settings.seed,
+        validation_fraction=settings.validation_fraction,
+        validation_max=settings.validation_max,
+        cut_test=settings.test == "auto",
+    )
+    return source, splits
+
+
+def choose(weights: str) -> tuple[Settings, str]:
+    """The recipe for somebody who named none, and why: the best frozen one whose weights can be had, else the best from scratch."""
+    from frostline.models.weights import architecture_of, at_hand
+
+    if weights:
+        architecture = architecture_of(weights)
+        for name in RECIPES:
+            settings = recipe(name)
+            if settings.kind == "frozen" and architecture == _timm_name(settings.backbone):
+                return settings, f"{name}, because the weights given are for its network, {architecture}"
+        settings = Settings(recipe=f"{architecture}-frozen", backbone=f"timm:{architecture}")
+        return settings, f"a frozen {architecture}, because that is what the weights given are for"
+    if at_hand(recipe(BEST_FROZEN).backbone):
+        return recipe(BEST_FROZEN), f"{BEST_FROZEN}, the frozen recipe that does best for its time; its weights can be had"
+    why = f"{BEST_SCRATCH}, the best recipe from scratch, because no pretrained weights can be had (no network, none given)"
+    return recipe(BEST_SCRATCH), why
+
+
+def _timm_name(backbone: str) -> str:
+    from frostline.models.backbones import find
+
+    return find(backbone).timm.split(".")[0]
+
+
+def train(
+    data: str | Path | Splits,
+    settings: Settings | str | None = None,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    csv: bool = False,
+    tensorboard: bool = False,
+    **values: Any,
+) -> Run:
+    """Train, judge and save a classifier.
+
+    Args:
+        data: what ``load_data`` takes, or its result.
+        settings: a recipe's name, settings, or None to have one chosen.
+        out: the run directory; by default a new one under ``runs/``.
+        overwrite: replace a finished run in ``out``.
+        csv, tensorboard: write the history in these forms too.
+        **values: settings to change, for example ``weights="folder"``, ``seed=1``.
+
+    Returns:
+        The finished run; its model is in ``run.model_folder``.
+
+    Raises:
+        UserError: anything that the caller can put right.
+    """
+    stop = StopRule()
+    chosen = _settings(settings, values)
+    stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
+    folder = Path(out) if out is not None else _free_folder(chosen, data)
+    with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite) as run:
+        run.write_settings(chosen)
+        run.write_environment(describe())
+        splits = _data(data, chosen, run)
+        trained = _train(splits, chosen, run, stop)
+        digest = _save(trained, splits, chosen, run)
+        ready = stop.elapsed()
+        say(f"Model saved after {ready:.1f} s: {run.model_folder} ({digest})")
+        accuracy = _judge(trained, splits, chosen, run)
+        record = {
+            "recipe": chosen.recipe,
+            "data": splits.record.get("source", ""),
+            "parameters": trained.architecture["parameters"],
+            "trainable_parameters": trained.architecture["trainable_parameters"],
+            "training_seconds": round(ready, 3),
+            "total_seconds": round(stop.elapsed(), 3),
+            "peak_memory": watch.peak(),
+            "model_digest": digest,
+            "test_accuracy": accuracy,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "ended": trained.record["ended"],
+        }
+        _draw(trained, chosen, run)
+        run.finish(record)
+    if csv or tensorboard:
+        run.export_history(csv=csv, tensorboard=tensorboard)
+    return run
+
+
+def _settings(settings: Settings | str | None, values: dict[str, Any]) -> Settings:
+    if settings is None:
+        settings, reason = choose(str(values.get("weights", "")))
+        say(f"Recipe: {reason}.")
+    elif isinstance(settings, str):
+        settings = recipe(settings)
+    return settings.with_values(**values)
+
+
+def _free_folder(settings: Settings, data: Any) -> Path:
+    """runs/RECIPE-DATA-1, or the first number that is free."""
+    source = str(data.record.get("source", "data")) if isinstance(data, Splits) else str(data)
+    name = Path(source.partition(":")[0]).stem or "data"
+    number = 1
+    while (folder := Path("runs") / f"{settings.recipe}-{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _data(data: str | Path | Splits, settings: Settings, run: Run) -> Splits:
+    with run.timing("data"):
+        source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
+    rejects = source.rejects if source else ()
+    run.write_data(splits.record, rejects)
+    sets = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
+    say(f"Data: {', '.join(f'{len(images):,} {images.name}' for images in sets)} images of {len(splits.classes)} classes.")
+    for note in splits.record.get("notes", ()):  # type: ignore[attr-defined]
+        say(f"Note: {note}", "yellow")
+    if rejects:
+        say(f"Left out: {len(rejects):,} unusable files, listed with their reasons in {run.folder / 'rejects.csv'}.", "yellow")
+    return splits
+
+
+def _train(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
+    if settings.kind == "frozen":
+        from frostline.train_frozen import train_frozen
+
+        return train_frozen(splits, settings, run, stop)
+    from frostline.train_scratch import train_scratch
+
+    return train_scratch(splits, settings, run, stop)
+
+
+def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str:
+    """Write the model directory; nothing in it comes from the test split, a clock or this machine's paths."""
+    chosen = {key: value for key, value in settings.as_dict().items() if key not in ("weights", "stop_at", "budget")}
+    timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best")}
+    card = {
+        "name": settings.recipe,
+        "frostline": frostline.__version__,
+        "classes": list(splits.classes),
+        "preprocess": trained.preprocess.as_dict(),
+        "views": trained.views,
+        "temperature": trained.temperature,
+        "precision": trained.precision,
+        "architecture": trained.architecture,
+        "settings": chosen,
+        "training": timeless,
+        "data": {
+            "source": splits.train.name,
+            "fingerprints": {"train": splits.train.fingerprint, "validation": splits.validation.fingerprint},
+            "images": {"train": len(splits.train), "validation": len(splits.validation)},
+        },
+    }
+    with run.timing("save"):
+        return write_model(run.model_folder, trained.graph, trained.weights, trained.seen, json_record(card))
+
+
+def _judge(trained: Trained, splits: Splits, settings: Settings, run: Run) -> float | None:
+    """Validation predictions as they were made while choosing; then the test split, read here for the first and only time."""
+    rows, probabilities = trained.validation
+    _keep("validation", Predictions(*_columns(splits.validation.take(rows), probabilities)), run)
+    if splits.test is None:
+        say("There is no test split: this model has not been judged on images that nothing has read.", "yellow")
+        return None
+    with run.timing("test"):
+        card, graph = read_model(run.model_folder)
+        probabilities = trained.judge(Compiled(graph, card.precision), splits.test)
+    scores = _keep("test", Predictions(*_columns(splits.test, probabilities)), run)
+    low, high = scores["interval"]
+    say(f"Test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
+    return float(scores["accuracy"])
+
+
+def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
+    return images.ids, images.labels, np.asarray(probabilities, np.float32), images.classes, images.digests
+
+
+def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
+    run.write_predictions(name, predictions)
+    scores = score(predictions)
+    run.write_scores(name, scores)
+    return scores
+
+
+def _draw(trained: Trained, settings: Settings, run: Run) -> None:
+    """Pictures from what the run has recorded; where matplotlib is missing the run says that it has none."""
+    try:
+        from frostline import plots
+
+        _pictures(plots, trained, settings, run)
+    except UserError as error:
+        say(f"No pictures: {error}", "yellow")
+
+
+def _pictures(plots: Any, trained: Trained, settings: Settings, run: Run) -> None:
+    title = f"{run.folder.resolve().name} · {settings.recipe}"
+    history = run.history()
+    draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
+    if epochs := [row for row in history if "epoch" in row]:
+        plots.curves(epochs, draw("curves"), title, trained.record.get("best", {}).get("epoch"))
+    if points := trained.record.get("learning_curve"):
+        plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
+    for name in run.splits:
+        scores = run.scores(name)
+        plots.confusion(scores["confusion"], scores_classes(scores), draw(f"confusion_{name}"), f"{title} · {name}")
+
+
+def scores_classes(scores: dict[str, Any]) -> list[str]:
+    """Class names in order, from a record of scores."""
+    return [row["class"] for row in scores["per_class"]]

@@ -1,0 +1,155 @@
+"""Below the frost line: a pretrained network, compiled once and kept, and the features it gives through the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline import engine
+from frostline.data.imageset import ImageSet
+from frostline.decode import DECODER_VERSION
+from frostline.drawn import drawn_images
+from frostline.feature_cache import FeatureCache
+from frostline.features import FeatureBlock, Runs, extract
+from frostline.files import digest_file, digest_json, home, write_json
+from frostline.preprocess import Preprocess
+from frostline.progress import say
+
+if TYPE_CHECKING:
+    from frostline.config import Settings
+    from frostline.models.weights import Loaded
+
+
+@dataclass
+class Frozen:
+    """A frozen network ready to give features.
+
+    Attributes:
+        loaded: the backbone with its weights.
+        preprocess: what stands in front of it.
+        graph: from uint8 images to "features" (B, D) and "map"; None where the network does not convert.
+        engine: runs it.
+        width: D.
+        precision: "bf16" or "f32" of computing.
+        exact_layers: first layers that bf16 would harm and that are kept in f32.
+        key: what determines a row of features, beside the image and the view.
+        notes: sentences for the record.
+    """
+
+    loaded: Loaded
+    preprocess: Preprocess
+    graph: Any
+    engine: Runs
+    width: int
+    precision: str
+    exact_layers: int
+    key: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def caches(self, views: int, dtype: str) -> list[FeatureCache]:
+        """The cache of each view."""
+        names = ("image", "mirror")[:views]
+        return [FeatureCache({**self.key, "view": name}, self.width, dtype) for name in names]
+
+    def extract(self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache]) -> Iterator[FeatureBlock]:
+        """Features of these rows, in order."""
+        return extract(images, rows, self.preprocess, self.engine, caches)
+
+
+def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:
+    """Load, convert and compile the backbone of ``settings``.
+
+    Args:
+        settings: backbone, weights, image size, how photos are fitted, device, precision.
+        stored: (H, W) of the images where they are arrays of one size; None for photos.
+
+    Raises:
+        UserError: unknown backbone, weights that cannot be had.
+    """
+    from frostline.models.backbones import find
+    from frostline.models.device import pick_device
+    from frostline.models.weights import load
+
+    row = find(settings.backbone)
+    side = settings.image_size or (row.photos if stored is None else row.arrays)
+    loaded = load(settings.backbone, (side, side), settings.weights, settings.excuse)
+    preprocess = Preprocess(
+        size=(side, side),
+        stored=stored or (side, side),
+        fit=settings.fit,
+        kernel=loaded.kernel,
+        crop=loaded.crop,
+        mean=loaded.mean,
+        std=loaded.std,
+    )
+    device = pick_device(settings.device)
+    if device.type == "cpu":
+        try:
+            return _compiled(loaded, preprocess, engine.resolve_precision(settings.precision))
+        except RuntimeError as error:  # what OpenVINO and torch.export raise for operations they do not know
+            note = f"{loaded.name} could not be compiled ({str(error).splitlines()[0][:160]}); torch runs it, more slowly."
+            say(note, "yellow")
+            return _eager(loaded, preprocess, settings, [note])
+    return _eager(loaded, preprocess, settings, [])
+
+
+def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str) -> Frozen:
+    key = {
+        "weights": loaded.digest,
+        "network": loaded.name,
+        "preprocess": preprocess.as_dict(),
+        "decoder": DECODER_VERSION,
+        "engine": f"openvino {engine.version()}",
+        "precision": precision,
+        "batch": engine.BATCH,
+    }
+    graph, exact_layers = _graph(loaded, preprocess, precision, key)
+    key["exact_layers"] = exact_layers
+    notes = [f"The first {exact_layers} layers are computed in f32: bf16 would move the features too far."] if exact_layers else []
+    width = graph.output("features").get_partial_shape()[1].get_length()
+    return Frozen(loaded, preprocess, graph, engine.Engine(graph, precision), width, precision, exact_layers, key, notes)
+
+
+def _graph(loaded: Loaded, preprocess: Preprocess, precision: str, key: dict[str, Any]) -> tuple[Any, int]:
+    """The converted network, kept under ``FROSTLINE_HOME``: conversion takes seconds, reading it a fraction of one."""
+    folder = home() / "graphs" / digest_json(key)
+    manifest = folder / "graph.json"
+    try:
+        described = json.loads(manifest.read_text("utf-8"))
+        if all(digest_file(folder / name) == digest for name, digest in described["files"].items()):
+            return engine.read_graph(folder / "graph.xml"), int(described["exact_layers"])
+    except (OSError, ValueError, KeyError):
+        pass  # not there yet, or damaged: made anew
+    from frostline.convert import convert_network, with_exact_layers
+
+    graph, exact_layers = convert_network(loaded.network, preprocess), 0
+    if precision == "bf16":
+        graph, exact_layers, _ = with_exact_layers(graph, drawn_images(16, *preprocess.stored))
+    folder.mkdir(parents=True, exist_ok=True)
+    engine.save_graph(graph, folder / "graph.xml")
+    files = {name: digest_file(folder / name) for name in ("graph.xml", "graph.bin")}
+    write_json(manifest, {"key": key, "exact_layers": exact_layers, "files": files})
+    return engine.read_graph(Path(folder / "graph.xml")), exact_layers
+
+
+def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: list[str]) -> Frozen:
+    from frostline.models.eager import EagerEngine
+
+    runner = EagerEngine(loaded.network, preprocess, settings.device, settings.precision)
+    width = next(runner.run([drawn_images(1, *preprocess.stored)]))[0].shape[1]
+    key = {
+        "weights": loaded.digest,
+        "network": loaded.name,
+        "preprocess": preprocess.as_dict(),
+        "decoder": DECODER_VERSION,
+        "engine": runner.name,
+        "precision": runner.precision,
+        "batch": runner.batch,
+    }
+    return Frozen(loaded, preprocess, None, runner, width, runner.precision, 0, key, notes)

@@ -1,0 +1,160 @@
+"""Above the frost line: a head is fitted on features, what is chosen is chosen on validation, and a temperature is kept.
+
+Linear heads (logistic, ridge) sweep ``l2`` on validation and are then refitted on training and validation rows together with
+what was chosen. Dense heads are trained by the one loop and keep the weights that did best on validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from frostline.anytime import Extracted
+from frostline.calibrate import fit_temperature, undetermined
+from frostline.config import Settings
+from frostline.data.batches import FeatureBatches
+from frostline.errors import UserError
+from frostline.feature_cache import from_stored
+from frostline.files import scratch_array
+from frostline.linear import Linear, Logistic, Moments, judge, log_softmax, sweep
+from frostline.models.device import pick_device
+from frostline.models.heads import make_head
+from frostline.progress import say, stage
+from frostline.stopping import StopRule
+from frostline.train import fit, predict_log_probs
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head and how it came about.
+
+    Attributes:
+        module: (B, D) features to (B, K) logits, on the CPU, in evaluation mode.
+        temperature: fitted on validation predictions of a head that had not seen validation.
+        validation: (n, K) log-probabilities of the validation rows from that head, before the temperature.
+        record: what was tried and chosen, for the run's record.
+    """
+
+    module: nn.Module
+    temperature: float
+    validation: NDArray[np.float32]
+    record: dict[str, Any]
+
+
+def fit_head(
+    found: Extracted,
+    labels: Labels,
+    judged: Labels,
+    settings: Settings,
+    stop: StopRule,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> FittedHead:
+    """Fit the head that ``settings.head`` names.
+
+    Args:
+        found: features of training and validation rows.
+        labels: (n,) labels of the training rows seen, in the table's order.
+        judged: (m,) labels of the validation rows seen, in the table's order.
+        settings: head, l2 or training settings, seed.
+        stop: ends a dense head's training early.
+        on_epoch: called with each row of a dense head's history.
+    """
+    missing = sorted(set(range(len(found.moments.y))) - set(np.unique(labels).tolist()))
+    if missing:
+        raise UserError(
+            f"Extraction ended before an image of every class was seen ({len(missing)} of {len(found.moments.y)} are missing).",
+            hint="a larger --budget, or let it run longer before Ctrl-C",
+        )
+    if settings.head.startswith("dense"):
+        return _dense(found, labels, judged, settings, stop, on_epoch)
+    return _linear(found, labels, judged, settings)
+
+
+def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings) -> FittedHead:
+    n, m = found.train.count, found.validation.count
+    # one array for both, so that the refit needs no copy: training rows first
+    x = scratch_array((n + m, len(found.moments.x)), np.dtype(np.float32))
+    found.train.averaged(x[:n])
+    validation = found.validation.averaged(x[n:])
+    total = Moments(len(found.moments.x), len(found.moments.y))
+    total.add(validation, judged)
+    total = found.moments.added(total)
+    with stage(f"fit {settings.head} head"):
+        tried = _tried(x[:n], labels, found.moments, validation, judged, settings)
+        # the most accurate on validation; of equals the one with the lower log loss
+        l2, head, accuracy, loss = max(tried, key=lambda item: (item[2], -item[3]))
+        log_p = log_softmax(head.logits(validation))
+        if settings.head == "ridge":
+            refitted = total.ridge(l2)
+        else:
+            refitted = Logistic(x, np.concatenate([labels, judged]), total).fit(l2, head)
+    record = {
+        "head": settings.head,
+        "l2": l2,
+        "swept": [{"l2": value, "validation_accuracy": a, "validation_loss": b} for value, _, a, b in tried],
+        "validation_accuracy": accuracy,
+        "validation_loss": loss,
+        "refitted_on": f"training and validation, {n + m} images, with the l2 chosen on validation",
+    }
+    return _finished(_module(refitted), log_p, judged, record)
+
+
+def _tried(
+    x: NDArray[np.float32], y: Labels, moments: Moments, validation: NDArray[np.float32], judged: Labels, settings: Settings
+) -> list[tuple[float, Linear, float, float]]:
+    if settings.head == "ridge":
+        heads = [(l2, moments.ridge(l2)) for l2 in settings.l2]
+        return [(l2, head, *judge(head, validation, judged)) for l2, head in heads]
+    return sweep(Logistic(x, y, moments), settings.l2, validation, judged)
+
+
+def _module(head: Linear) -> nn.Module:
+    module = nn.Linear(*head.weight.shape)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(head.weight.T.copy()))
+        module.bias.copy_(torch.from_numpy(head.bias))
+    return module
+
+
+def _dense(
+    found: Extracted,
+    labels: Labels,
+    judged: Labels,
+    settings: Settings,
+    stop: StopRule,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> FittedHead:
+    device = pick_device(settings.device)
+    head = make_head(settings.head, len(found.moments.x), len(found.moments.y), settings.seed)
+    train = from_stored(found.train.features, found.train.dtype)
+    validation = from_stored(found.validation.features, found.validation.dtype)
+    batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, device=device)
+    judging = FeatureBatches(validation, judged, 4096, device=device)
+    fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
+    log_p = predict_log_probs(head, judging, settings)
+    record = {
+        "head": settings.head,
+        "best": fitted.best,
+        "ended": fitted.reason,
+        "device": fitted.device,
+        "precision": fitted.precision,
+        "validation_accuracy": fitted.best["validation_accuracy"],
+        "validation_loss": fitted.best["validation_loss"],
+    }
+    return _finished(head.cpu().eval(), log_p, judged, record)
+
+
+def _finished(module: nn.Module, log_p: NDArray[np.float32], judged: Labels, record: dict[str, Any]) -> FittedHead:
+    temperature = fit_temperature(log_p, judged)
+    if reason := undetermined(log_p, judged):
+        say(f"The temperature stays 1: {reason}", "yellow")
+        record["temperature_note"] = reason
+    return FittedHead(module, temperature, log_p, {**record, "temperature": temperature})

@@ -1,0 +1,230 @@
+"""Pretrained weights: from timm's hub, a folder in its layout, or a bare file. Loading is total or fails; nothing stays random."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from frostline.errors import UserError
+from frostline.files import digest_bytes
+from frostline.models.backbones import Backbone, FeatureNetwork, build, find
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backbone with its weights.
+
+    Attributes:
+        name: as the user named it.
+        network: in inference mode, without gradients.
+        mean, std, kernel, crop: the preprocessing that belongs to the weights.
+        digest: BLAKE2b-128 over names, shapes and values of all weights.
+        origin: where the weights came from, with their licence where the card gives one.
+        notes: sentences for the screen and the record.
+    """
+
+    name: str
+    network: FeatureNetwork
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    kernel: str
+    crop: float
+    digest: str
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights (BatchNorm statistics not counted)."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[str] = ()) -> Loaded:
+    """A backbone with pretrained weights, ready to be frozen.
+
+    Args:
+        name: a row of ``BACKBONES`` or ``timm:NAME``.
+        size: (H, W) that the network will see.
+        weights: "" for timm's hub; a folder with ``config.json`` and ``model.safetensors``; or a ``.safetensors`` file.
+        excuse: names of weights that may be missing or unexpected.
+
+    Raises:
+        UserError: weights that cannot be had or do not cover the network exactly. Nothing is ever left at random.
+    """
+    row, path = find(name), Path(weights).expanduser()
+    if not weights:
+        network, config, origin, notes = _from_hub(name, row, size, excuse)
+    elif path.is_dir():
+        network, config, origin, notes = _from_folder(name, row, path, size, excuse)
+    else:
+        network, config, origin, notes = _from_file(name, row, path, size, excuse)
+    network.eval().requires_grad_(False)
+    return Loaded(
+        name=name,
+        network=FeatureNetwork(network).eval(),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        kernel=config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic",
+        crop=float(config["crop_pct"]),
+        digest=_digest(network),
+        origin=origin,
+        notes=tuple(notes),
+    )
+
+
+_Found = tuple[Any, dict[str, Any], str, list[str]]
+
+
+def _from_hub(name: str, row: Backbone, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+    return _from_folder(name, row, _download(name, _repository(row)), size, excuse)
+
+
+def _repository(row: Backbone) -> str:
+    config: Any = timm.get_pretrained_cfg(row.timm) or timm.get_pretrained_cfg(row.timm.split(".")[0])
+    if config is None or not config.hf_hub_id:
+        raise UserError(
+            f"timm's hub has no weights for '{row.timm}'.", hint="--weights FOLDER, or a name with a tag: timm:NAME.TAG"
+        )
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
+    return f"{config.hf_hub_id}{tagged}" if config.hf_hub_id.endswith("/") else str(config.hf_hub_id)
+
+
+def _download(name: str, repository: str) -> Path:
+    """The local folder of a hub repository; fetched on first use, and then no network is asked."""
+    from huggingface_hub import constants, hf_hub_download
+
+    files = ("config.json", "model.safetensors")
+    try:
+        try:
+            paths = [hf_hub_download(repository, file, local_files_only=True) for file in files]
+        except OSError:  # not in the hub client's cache: ask once whether the hub answers, for its own retries take a minute
+            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+            paths = [hf_hub_download(repository, file) for file in files]
+    except Exception as error:  # the hub client raises many kinds: no network, no such file, proxy, disk
+        raise UserError(
+            f"The weights of '{name}' ({repository}) could not be had from timm's hub.",
+            received=f"{type(error).__name__}: {str(error)[:200]}",
+            hint="with a network it is fetched once and kept; without, give a folder that holds config.json and "
+            "model.safetensors: --weights FOLDER",
+        ) from error
+    return Path(paths[0]).parent
+
+
+def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+    config = _read_config(folder)
+    architecture = str(config.get("architecture", ""))
+    if architecture.split(".")[0] != row.timm.split(".")[0]:
+        raise UserError(
+            f"The weights in {folder} are for another network.",
+            expected=row.timm.split(".")[0],
+            received=architecture or "no 'architecture' in config.json",
+            hint=f"--set backbone=timm:{architecture}" if architecture else "",
+        )
+    network = build(name, size, **config.get("model_args", {}))
+    given = {**network.pretrained_cfg, **config.get("pretrained_cfg", {})}
+    notes = _fill(network, folder / "model.safetensors", given.get("classifier") or "", excuse)
+    # timm's own default may name a licence, but only the card beside the weights speaks for them
+    licence = config.get("license") or config.get("pretrained_cfg", {}).get("license") or "licence not stated"
+    return network, given, f"{architecture}.{given.get('tag') or 'untagged'} ({licence})", notes
+
+
+def _from_file(name: str, row: Backbone, path: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"Cannot take weights from {path}.",
+            expected="a folder with config.json and model.safetensors, or a .safetensors file (other formats may run code)",
+            received="a file of another kind" if path.exists() else "nothing is there",
+        )
+    network = build(name, size)
+    notes = _fill(network, path, network.pretrained_cfg.get("classifier") or "", excuse)
+    notes.append(f"{path.name} has no config.json beside it: preprocessing and architecture arguments are timm's defaults.")
+    return network, dict(network.pretrained_cfg), f"{path.name} (licence not stated)", notes
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} is not a folder of weights in timm's hub layout.",
+            expected="config.json and model.safetensors",
+            received=str(error),
+        ) from error
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'} is not a JSON object.", received=type(config).__name__)
+    return config
+
+
+def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Sequence[str]) -> list[str]:
+    """Load every weight or fail with both differences; BatchNorm's counters and the classifier may be absent or extra."""
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"Cannot read weights from {path}.", received=str(error)) from error
+    wanted = network.state_dict()
+    heads = [classifier] if isinstance(classifier, str) else list(classifier)
+    dropped = [key for key in given if any(head and key.startswith(f"{head}.") for head in heads) and key not in wanted]
+    given = {key: value for key, value in given.items() if key not in dropped}
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = sorted(set(wanted) - set(given) - counters - set(excuse))
+    unexpected = sorted(set(given) - set(wanted) - set(excuse))
+    shapes = [
+        f"{key}: {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in sorted(set(given) & set(wanted))
+        if given[key].shape != wanted[key].shape
+    ]
+    differences = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(differences.values()):
+        raise UserError(
+            f"The weights in {path} do not fit the network.",
+            expected=f"exactly its {len(wanted) - len(counters)} tensors",
+            received="\n    ".join(_list(title, names) for title, names in differences.items()),
+            hint="the right weights, or --set excuse=NAME,NAME for those that may differ",
+        )
+    network.load_state_dict({key: value for key, value in given.items() if key in wanted}, strict=False)
+    excused = sorted(set(excuse) & (set(wanted) ^ set(given)))
+    return [f"Weights excused, by your leave: {', '.join(excused)}."] if excused else []
+
+
+def _list(title: str, names: list[str]) -> str:
+    return f"{title} ({len(names)}): {', '.join(names) or 'none'}"
+
+
+def _digest(network: Any) -> str:
+    """Over names, shapes and float32 values, so that the same weights stored in another file are the same."""
+    state = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    parts: list[bytes | memoryview] = []
+    for key in sorted(state):
+        value = state[key].detach().to(torch.float32).contiguous().numpy()
+        parts += [f"{key}{value.shape}".encode(), value.tobytes()]
+    return digest_bytes(*parts)
+
+
+def architecture_of(weights: str) -> str:
+    """timm's name of the network that a folder of weights is for; a bare file does not say, which is a ``UserError``."""
+    path = Path(weights).expanduser()
+    if path.is_file():
+        raise UserError(f"{path.name} does not say which network it is for.", hint="--recipe NAME, see 'frostline recipes'")
+    return str(_read_config(path).get("architecture", "")).split(".")[0]
+
+
+def at_hand(name: str) -> bool:
+    """Whether a backbone's weights are kept here already, or the hub answers within three seconds."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(_repository(find(name)), "model.safetensors"), str):
+        return True
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3).close()
+    except (OSError, ValueError):
+        return False
+    return True

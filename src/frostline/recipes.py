@@ -1,0 +1,91 @@
+"""Named experiments. Each docstring gives the command, the minutes and the accuracy, with n and the 95 % interval, where measured.
+
+All figures: CIFAR-10, official training images, the reference half of the test set (n = 5,000), two AVX-512 cores with bf16;
+``results/recipes.csv`` has the rows they come from. "Not measured" means that the weights were not at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from frostline.config import Settings
+from frostline.errors import UserError, nearest
+
+
+def densenet169_frozen() -> Settings:
+    """``frostline train cifar10 --recipe densenet169-frozen``: DenseNet169 at 128, logistic regression."""
+    return Settings(backbone="densenet169")
+
+
+def mobilenetv2_frozen() -> Settings:
+    """``frostline train cifar10 --recipe mobilenetv2-frozen``: MobileNetV2 at 160, logistic regression."""
+    return Settings(backbone="mobilenetv2")
+
+
+def resnet50_frozen() -> Settings:
+    """``frostline train cifar10 --recipe resnet50-frozen``: ResNet50 at 128. Not measured."""
+    return Settings(backbone="resnet50")
+
+
+def resnet50v2_frozen() -> Settings:
+    """``frostline train cifar10 --recipe resnet50v2-frozen``: ResNet50V2 at 128. Not measured."""
+    return Settings(backbone="resnet50v2")
+
+
+def efficientnetb0_frozen() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb0-frozen``: EfficientNet-B0 at 160. Not measured."""
+    return Settings(backbone="efficientnetb0")
+
+
+def efficientnetb2_frozen() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb2-frozen``: EfficientNet-B2 at 160. Not measured."""
+    return Settings(backbone="efficientnetb2")
+
+
+def efficientnetb4_frozen() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb4-frozen``: EfficientNet-B4 at 160. Not measured."""
+    return Settings(backbone="efficientnetb4")
+
+
+def efficientnetv2s_frozen() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetv2s-frozen``: EfficientNetV2-S at 128. Not measured."""
+    return Settings(backbone="efficientnetv2s")
+
+
+def vgg16_frozen() -> Settings:
+    """``frostline train cifar10 --recipe vgg16-frozen``: VGG16's convolutions at 128. Not measured."""
+    return Settings(backbone="vgg16")
+
+
+def cnn_small() -> Settings:
+    """``frostline train cifar10 --recipe cnn-small``: source D's network from scratch."""
+    return Settings(kind="scratch", network="cnn-small")
+
+
+def cnn_vgg() -> Settings:
+    """``frostline train cifar10 --recipe cnn-vgg``: source B's network from scratch."""
+    return Settings(kind="scratch", network="cnn-vgg")
+
+
+RECIPES: dict[str, Callable[[], Settings]] = {
+    "densenet169-frozen": densenet169_frozen,
+    "mobilenetv2-frozen": mobilenetv2_frozen,
+    "resnet50-frozen": resnet50_frozen,
+    "resnet50v2-frozen": resnet50v2_frozen,
+    "efficientnetb0-frozen": efficientnetb0_frozen,
+    "efficientnetb2-frozen": efficientnetb2_frozen,
+    "efficientnetb4-frozen": efficientnetb4_frozen,
+    "efficientnetv2s-frozen": efficientnetv2s_frozen,
+    "vgg16-frozen": vgg16_frozen,
+    "cnn-small": cnn_small,
+    "cnn-vgg": cnn_vgg,
+}
+#: Taken where no recipe is named: the frozen recipe that does best for its time, and the scratch recipe where there are no weights.
+BEST_FROZEN, BEST_SCRATCH = "densenet169-frozen", "cnn-vgg"
+
+
+def recipe(name: str) -> Settings:
+    """The settings of a recipe; an unknown name is a ``UserError`` with the nearest."""
+    if name not in RECIPES:
+        raise UserError(f"There is no recipe '{name}'.", received=name, hint=nearest(name, list(RECIPES)))
+    return RECIPES[name]().with_values(recipe=name)

@@ -1,0 +1,110 @@
+"""The only inference door: raw images in, probabilities out. Evaluation, prediction and serving all come through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from frostline.artifact import Compiled, ModelCard, read_model, replay_selftest, seen_digests
+from frostline.data.imageset import ImageSet
+from frostline.data.reading import stored_blocks
+from frostline.decode import as_array
+from frostline.engine import BATCH
+from frostline.environment import has_bf16
+from frostline.predictions import Predictions
+from frostline.preprocess import stored_image
+from frostline.progress import say, stage
+
+#: What a person may hand over as one image: a path, encoded bytes, a Pillow image, or (H, W, 3) uint8 RGB.
+ImageLike = bytes | str | Path | Image.Image | NDArray[np.uint8]
+
+
+class Predictor:
+    """A saved model, ready to predict.
+
+    Args:
+        folder: a model directory, or a run that holds one.
+        precision: "auto" is what the model was measured in, or f32 (said) where the processor lacks it.
+        batch: images per inference.
+        threads: processor threads; 0 for all.
+
+    Raises:
+        UserError: see ``artifact.read_model`` and ``artifact.replay_selftest``.
+    """
+
+    def __init__(self, folder: str | Path, precision: str = "auto", batch: int = BATCH, threads: int = 0) -> None:
+        self.folder = model_folder(Path(folder))
+        self.card, graph = read_model(self.folder)
+        self.precision = self._resolve(precision)
+        self._compiled = Compiled(graph, self.precision, batch, threads)
+        self.batch = batch
+        replay_selftest(self.folder, self._compiled, "bf16" if "bf16" in (self.precision, self.card.precision) else "f32")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class names, in the order of the probabilities."""
+        return self.card.classes
+
+    def _resolve(self, wanted: str) -> str:
+        precision = self.card.precision if wanted == "auto" else wanted
+        if precision == "bf16" and not has_bf16():
+            say("This processor does not compute in bf16, in which the model was measured: f32 is used.", "yellow")
+            return "f32"
+        return precision
+
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Probabilities, (N, K), of a list of images, or of one (N = 1). An (N, H, W, 3) uint8 array is N images."""
+        if isinstance(images, bytes | str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            images = [images]
+        blocks = list(self.stream(images))
+        return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)), np.float32)
+
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[NDArray[np.float32]]:
+        """Probabilities of any number of images in blocks of at most ``batch`` rows, in order and in constant memory."""
+        stored = (stored_image(as_array(image), self.card.preprocess) for image in images)
+        yield from self.stored(np.stack(block) for block in _chunks(stored, self.batch))
+
+    def stored(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Probabilities of blocks (n, h, w, 3) of images that have the stored size already."""
+        for (features,) in self._compiled.body.run(blocks):
+            yield self._compiled.head.features(features)
+
+    def judge(self, images: ImageSet, labels: NDArray[np.int64] | None = None) -> Predictions:
+        """Predictions of every row of a set; ``labels`` where the set's classes are not the model's."""
+        rows = [np.arange(i, min(i + self.batch, len(images))) for i in range(0, len(images), self.batch)]
+        found = np.empty((len(images), len(self.classes)), np.float32)
+        with stage(f"predict {images.name}", len(images)) as bar:
+            for index, probabilities in zip(rows, self.stored(stored_blocks(images, rows, self.card.preprocess)), strict=True):
+                found[index] = probabilities
+                bar.advance(len(index))
+        return Predictions(images.ids, images.labels if labels is None else labels, found, self.classes, images.digests)
+
+    def seen(self) -> set[bytes]:
+        """Digests of the images that training and the choices in it have seen."""
+        return seen_digests(self.folder)
+
+
+def model_folder(folder: Path) -> Path:
+    """The model directory of a run, or the folder itself."""
+    inside = folder / "model"
+    return inside if (inside / "model.json").is_file() and not (folder / "model.json").is_file() else folder
+
+
+def load_model(folder: str | Path, **options: Any) -> Predictor:
+    """A saved model by its directory or its run's; see ``Predictor``."""
+    return Predictor(folder, **options)
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    take: Callable[[], list[Any]] = lambda: list(islice(iterator, size))  # noqa: E731
+    return iter(take, [])
+
+
+__all__ = ["ImageLike", "ModelCard", "Predictor", "load_model", "model_folder"]

@@ -1,0 +1,147 @@
+"""The frozen path: features through the cache until all are seen or it is enough, a head on them, and one graph of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from frostline import engine
+from frostline.anytime import Extracted, FeatureTable, extract_splits, more_images
+from frostline.artifact import Compiled
+from frostline.calibrate import apply_temperature
+from frostline.config import Settings
+from frostline.convert import convert_head
+from frostline.data.imageset import ImageSet, Splits
+from frostline.errors import UserError
+from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored, raw
+from frostline.frozen import Frozen, freeze
+from frostline.heads import FittedHead, fit_head
+from frostline.progress import say, stage
+from frostline.runs import Run
+from frostline.stopping import StopRule
+from frostline.trained import Trained
+
+
+def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
+    """Train a head on a frozen backbone's features.
+
+    Args:
+        splits: test is not touched.
+        settings: backbone, weights, views, head, …
+        run: takes up timings and history.
+        stop: ends extraction (and a dense head's training) early.
+    """
+    with run.timing("compile"):
+        frozen = freeze(settings, splits.train.size)
+    for note in frozen.notes:
+        say(note)
+    with run.timing("features"):
+        dtype, caches, found = _extracted(frozen, splits, settings, run, stop)
+    if found.reason:
+        say(f"Extraction ended early: {found.reason}; {found.train.count:,} of {len(splits.train):,} training images were seen.")
+    say(more_images(found.curve))
+    labels, judged = splits.train.labels[found.train.seen], splits.validation.labels[found.validation.seen]
+    with run.timing("fit"):
+        head = fit_head(found, labels, judged, settings, stop, run.add_history)
+    with run.timing("join"):
+        graph = _joined(frozen, head, settings)
+    seen = [splits.train.digests[found.train.seen], splits.validation.digests[found.validation.seen]]
+    record = {
+        **head.record,
+        "train_images": found.train.count,
+        "validation_images": found.validation.count,
+        "feature_dtype": dtype,
+        "ended": found.reason or "all images were seen",
+        "learning_curve": found.curve,
+        "more_images": more_images(found.curve),
+        "notes": frozen.notes,
+    }
+    probabilities = apply_temperature(head.validation, head.temperature)
+    return Trained(
+        graph=graph,
+        weights=_weights(frozen.loaded.network, head.module),
+        preprocess=frozen.preprocess,
+        views=settings.views,
+        temperature=head.temperature,
+        precision=frozen.precision,
+        architecture=_architecture(frozen, head, settings),
+        validation=(found.validation.seen.copy(), probabilities),
+        seen={raw(digest) for digests in seen for digest in digests},
+        record=record,
+        judge=lambda saved, images: _judged(saved, images, frozen, caches),
+    )
+
+
+def _extracted(
+    frozen: Frozen, splits: Splits, settings: Settings, run: Run, stop: StopRule
+) -> tuple[str, list[FeatureCache], Extracted]:
+    """Features in float16, or in bfloat16 where a value is too large for it."""
+    wanted = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
+    try:
+        return _extracted_as(wanted, frozen, splits, settings, run, stop)
+    except FeatureOverflowError:
+        if settings.feature_dtype != "auto":
+            raise UserError("A feature is too large for float16.", hint="--set feature_dtype=bfloat16 (or float32)") from None
+        say("A feature is too large for float16: features are stored in bfloat16.", "yellow")
+        return _extracted_as("bfloat16", frozen, splits, settings, run, stop)
+
+
+def _extracted_as(
+    dtype: str, frozen: Frozen, splits: Splits, settings: Settings, run: Run, stop: StopRule
+) -> tuple[str, list[FeatureCache], Extracted]:
+    caches = frozen.caches(settings.views, dtype)
+
+    def table(rows: int) -> FeatureTable:
+        return FeatureTable(rows, settings.views, frozen.width, dtype)
+
+    def extract(images: ImageSet, rows: NDArray[np.int64]) -> Any:
+        return frozen.extract(images, rows, caches)
+
+    def on_point(point: dict[str, Any]) -> None:
+        run.add_history({"stage": "features", **point})
+
+    return dtype, caches, extract_splits(splits, extract, table, frozen.width, settings.seed, stop, on_point)
+
+
+def _joined(frozen: Frozen, head: FittedHead, settings: Settings) -> Any:
+    if frozen.graph is None:
+        # trained on a GPU: the saved model is compiled for a CPU all the same
+        from frostline.convert import convert_network
+
+        frozen.graph = convert_network(frozen.loaded.network, frozen.preprocess)
+    body = engine.with_views(frozen.graph, settings.views)
+    return engine.join(body, convert_head(head.module, frozen.width, head.temperature))
+
+
+def _weights(network: nn.Module, head: nn.Module) -> dict[str, NDArray[Any]]:
+    named = {f"backbone.{name}": value for name, value in network.state_dict().items()}
+    named |= {f"head.{name}": value for name, value in head.state_dict().items()}
+    return {name: value.detach().cpu().numpy() for name, value in named.items()}
+
+
+def _architecture(frozen: Frozen, head: FittedHead, settings: Settings) -> dict[str, Any]:
+    trained = sum(parameter.numel() for parameter in head.module.parameters())
+    return {
+        "kind": "frozen",
+        "backbone": frozen.loaded.name,
+        "weights": frozen.loaded.origin,
+        "weights_digest": frozen.loaded.digest,
+        "head": settings.head,
+        "features": frozen.width,
+        "parameters": frozen.loaded.parameters + trained,
+        "trainable_parameters": trained,
+        "exact_layers": frozen.exact_layers,
+    }
+
+
+def _judged(saved: Compiled, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:
+    parts = []
+    with stage(f"predict {images.name}", len(images)) as bar:
+        for block in frozen.extract(images, np.arange(len(images)), caches):
+            features = from_stored(block.features, caches[0].dtype)
+            parts.append(saved.head.features(features))
+            bar.advance(len(block.rows))
+    return np.concatenate(parts)

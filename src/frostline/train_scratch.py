@@ -1,0 +1,139 @@
+"""The scratch path: images of one stored size, the one loop, and a graph of the network with its best weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from frostline import engine
+from frostline.artifact import Compiled
+from frostline.calibrate import apply_temperature, fit_temperature, undetermined
+from frostline.config import Settings
+from frostline.convert import convert_head, convert_network
+from frostline.data.augment import make_augmentations
+from frostline.data.batches import ArrayBatches
+from frostline.data.imageset import ImageSet, Splits
+from frostline.data.reading import stored_blocks
+from frostline.feature_cache import raw
+from frostline.files import scratch_array
+from frostline.models.cnn import make_network
+from frostline.models.device import pick_device
+from frostline.preprocess import Preprocess
+from frostline.progress import say, stage
+from frostline.runs import Run
+from frostline.stopping import StopRule
+from frostline.train import fit, predict_log_probs
+from frostline.trained import Trained
+
+#: Side to which photos are reduced for a network that is trained from scratch.
+PHOTOS = 64
+
+
+def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
+    """Train a network from random weights; arguments as in ``train_frozen``."""
+    device = pick_device(settings.device)
+    stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
+    size = (settings.image_size,) * 2 if settings.image_size and splits.train.size is None else stored
+    plain = Preprocess(size=size, stored=stored, fit=settings.fit)
+    with run.timing("read"):
+        train, validation = (_pixels(images, plain) for images in (splits.train, splits.validation))
+        mean, std = _statistics(train)
+    preprocess = Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std)
+    common: dict[str, Any] = {"mean": mean, "std": std, "device": device}
+    batches = ArrayBatches(
+        train,
+        splits.train.labels,
+        settings.batch_size,
+        seed=settings.seed,
+        shuffle=True,
+        augmentations=make_augmentations(settings.mirror, settings.shift, settings.cutout, mean),
+        **common,
+    )
+    judging = ArrayBatches(validation, splits.validation.labels, 1000, **common)
+    network = make_network(settings.network, len(splits.classes), stored, settings.seed)
+    with run.timing("fit"):
+        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history)
+        log_p = predict_log_probs(network, judging, settings)
+    temperature = fit_temperature(log_p, splits.validation.labels)
+    note = undetermined(log_p, splits.validation.labels)
+    if note:
+        say(f"The temperature stays 1: {note}", "yellow")
+    with run.timing("compile"):
+        network = network.cpu().eval()
+        body = engine.with_views(convert_network(network.body, preprocess), settings.views)
+        graph = engine.join(body, convert_head(network.head, _width(network), temperature))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    record = {
+        "best": fitted.best,
+        "ended": fitted.reason,
+        "device": fitted.device,
+        "train_images": len(splits.train),
+        "validation_images": len(splits.validation),
+        "validation_accuracy": fitted.best["validation_accuracy"],
+        "validation_loss": fitted.best["validation_loss"],
+        "temperature": temperature,
+        **({"temperature_note": note} if note else {}),
+    }
+    return Trained(
+        graph=graph,
+        weights={name: value.detach().numpy() for name, value in network.state_dict().items()},
+        preprocess=preprocess,
+        views=settings.views,
+        temperature=temperature,
+        precision=engine.resolve_precision(settings.precision),
+        architecture=_architecture(network, settings, parameters),
+        validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
+        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
+        record=record,
+        judge=lambda saved, images: _judged(saved, images, preprocess),
+    )
+
+
+def _pixels(images: ImageSet, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """(N, h, w, 3): arrays as they are, photos decoded and reduced once."""
+    if images.pixels is not None:
+        return images.pixels
+    pixels = scratch_array((len(images), *preprocess.stored, 3), np.dtype(np.uint8))
+    rows = [np.arange(i, min(i + 64, len(images))) for i in range(0, len(images), 64)]
+    with stage(f"read {images.name}", len(images)) as bar:
+        for index, block in zip(rows, stored_blocks(images, rows, preprocess), strict=True):
+            pixels[index] = block
+            bar.advance(len(index))
+    return pixels
+
+
+def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation per channel of pixel values in [0, 1], from histograms: exact and in little memory."""
+    mean, std = [], []
+    for channel in range(3):
+        counts = np.bincount(pixels[..., channel].ravel(), minlength=256)
+        values = np.arange(256) / 255
+        centre = float((counts * values).sum() / counts.sum())
+        mean.append(round(centre, 4))
+        std.append(round(max(float(np.sqrt((counts * (values - centre) ** 2).sum() / counts.sum())), 1e-3), 4))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _architecture(network: nn.Module, settings: Settings, parameters: int) -> dict[str, Any]:
+    return {
+        "kind": "scratch",
+        "network": settings.network,
+        "weights": "trained here from random weights",
+        "features": _width(network),
+        "parameters": parameters,
+        "trainable_parameters": parameters,
+    }
+
+
+def _width(network: Any) -> int:
+    return int(network.head.in_features)
+
+
+def _judged(saved: Compiled, images: ImageSet, preprocess: Preprocess) -> NDArray[np.float32]:
+    rows = [np.arange(i, min(i + engine.BATCH, len(images))) for i in range(0, len(images), engine.BATCH)]
+    with stage(f"predict {images.name}", len(images)):
+        blocks = saved.body.run(stored_blocks(images, rows, preprocess))
+        return np.concatenate([saved.head.features(features) for (features,) in blocks])
