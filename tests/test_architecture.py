@@ -1,0 +1,178 @@
+"""The shape of the package: arrows one way, torch only where training is, files that can be read in one sitting."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import frostline
+
+ROOT = Path(frostline.__file__).parent
+
+#: Every module, in the order of the data path: a module may import only what stands before it.
+LAYERS = [
+    # values and small tools
+    "",
+    "errors",
+    "files",
+    "progress",
+    "stopping",
+    "environment",
+    "drawn",
+    "config",
+    "recipes",
+    # images in
+    "preprocess",
+    "decode",
+    "data",
+    "data.imageset",
+    "data.statindex",
+    "data.rows",
+    "data.archives",
+    "data.download",
+    "data.cifar",
+    "data.folders",
+    "data.tables",
+    "data.sources",
+    "data.splits",
+    "data.reading",
+    "data.augment",
+    "data.batches",
+    # predictions, scores and the record of a run: all from saved values
+    "predictions",
+    "metrics",
+    "calibrate",
+    "records",
+    "history",
+    "runs",
+    "compare",
+    "plots",
+    # compiled graphs, frozen features
+    "engine",
+    "convert",
+    "models",
+    "models.backbones",
+    "models.weights",
+    "models.layers",
+    "models.device",
+    "models.eager",
+    "feature_cache",
+    "features",
+    "frozen",
+    # heads and training
+    "linear",
+    "anytime",
+    "models.heads",
+    "models.cnn",
+    "losses",
+    "optim",
+    "train",
+    "heads",
+    # the model directory, and what is trained into one
+    "artifact",
+    "trained",
+    "train_frozen",
+    "train_scratch",
+    "experiment",
+    # what stands on a saved model
+    "export",
+    "serve",
+    "serve.predictor",
+    "evaluation",
+    "cli",
+    "__main__",
+]
+#: Modules that may import torch or timm, beside everything in models/.
+WITH_TORCH = {
+    "data.augment",
+    "data.batches",
+    "convert",
+    "train",
+    "train_frozen",
+    "train_scratch",
+    "optim",
+    "losses",
+    "heads",
+    "export",
+}
+#: Packages that a process without torch must not load.
+HEAVY = ("torch", "timm", "lightning_fabric", "torchvision")
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(path):
+    """Names of all modules that a file imports anywhere, in functions too; relative imports are not used here."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name.removeprefix("frostline.") in MODULES else node.module for name in inside}
+    return found
+
+
+def own(path):
+    """Names, without "frostline.", of the package's own modules that a file imports."""
+    names = {name for name in imports(path) if name.split(".")[0] == "frostline"}
+    return {name.removeprefix("frostline").removeprefix(".") for name in names}
+
+
+def test_every_module_has_its_place():
+    assert len(LAYERS) == len(set(LAYERS))
+    assert sorted(set(MODULES) - set(LAYERS)) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) & set(LAYERS)))
+def test_a_module_imports_only_earlier_ones(name):
+    if name == "":
+        return  # the public names, looked up when they are asked for: see the test without torch
+    earlier = set(LAYERS[: LAYERS.index(name)])
+    assert sorted(own(MODULES[name]) - earlier) == []
+
+
+def test_torch_is_imported_only_where_training_is():
+    guilty = {name for name, path in MODULES.items() if {imported.split(".")[0] for imported in imports(path)} & set(HEAVY)}
+    assert sorted(name for name in guilty - WITH_TORCH if not name.startswith("models.")) == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "frostline",
+        "frostline.metrics",
+        "frostline.compare",
+        "frostline.runs",
+        "frostline.data.sources",
+        "frostline.data.splits",
+        "frostline.features",
+        "frostline.engine",
+        "frostline.artifact",
+        "frostline.serve.predictor",
+    ],
+)
+def test_judging_and_predicting_load_no_torch(module):
+    code = f"import sys, {module}; print(sorted(set(sys.modules) & {set(HEAVY)!r}))"
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, "[]", "")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, frostline; print(sorted(set(sys.modules) & {'numpy', 'PIL', 'openvino', 'rich', 'typer'}))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_files_are_short():
+    assert {name: lines for name, path in MODULES.items() if (lines := len(path.read_text("utf-8").splitlines())) > 300} == {}
