@@ -170,34 +170,44 @@ def test_a_class_with_one_image_stays_in_train() -> None:
     assert "validation: no image of 1 of 3 classes: 'class 2'." in found.record["notes"]  # type: ignore[operator]
 
 
-def test_what_stands_in_test_leaves_train_and_validation() -> None:
+def test_what_training_or_validation_holds_leaves_test() -> None:
     train = images([0, 1, 0, 1, 0, 1], ["a", "b", "c", "d", "e", "f"])
     validation = images([0, 1, 0], ["a", "x", "t"], "validation")
-    test = images([1, 0], ["b", "t"], "test")
+    test = images([1, 0, 1, 0], ["b", "t", "z", "a"], "test")
     found = split(source(train, validation, test))
     assert found.test is not None
-    assert found.train.ids.tolist() == ["train/2", "train/3", "train/4", "train/5"]
-    assert found.validation.ids.tolist() == ["validation/0", "validation/1"]
-    assert found.test.ids.tolist() == ["test/0", "test/1"]
+    assert found.train.ids.tolist() == ["train/1", "train/2", "train/3", "train/4", "train/5"]
+    assert found.validation.ids.tolist() == ["validation/0", "validation/1", "validation/2"]
+    assert found.test.ids.tolist() == ["test/2"]
     assert found.record["dropped"] == {
-        "validation, identical to images in test": {"images": 1, "ids": ["validation/2"]},
-        "train, identical to images in test": {"images": 1, "ids": ["train/1"]},
         "train, identical to images in validation": {"images": 1, "ids": ["train/0"]},
+        "test, identical to images in train": {"images": 1, "ids": ["test/0"]},
+        "test, identical to images in validation": {"images": 2, "ids": ["test/1", "test/3"]},
     }
-    assert "1 images of train are identical to images in test, and were left out of train: train/1." in found.record["notes"]  # type: ignore[operator]
+    assert "1 images of test are identical to images in train, and were left out of test: test/0." in found.record["notes"]  # type: ignore[operator]
 
 
-def test_groups_that_stand_in_test_leave_train() -> None:
+def test_what_is_learned_from_does_not_depend_on_test() -> None:
+    train = images([0, 1, 0, 1, 0, 1, 0, 1, 0, 1], list("abcdefghij"))
+    test = images([1, 0, 1], ["b", "t", "z"], "test")
+    with_test, without = split(source(train, test)), split(source(train), cut_test=False)
+    assert with_test.train.fingerprint == without.train.fingerprint
+    assert with_test.validation.fingerprint == without.validation.fingerprint
+
+
+def test_groups_that_stand_in_train_leave_test() -> None:
     train = images([0, 1, 0, 1], groups=["p", "q", "r", "s"])
     test = images([0, 1], ["t", "u"], "test", groups=["q", "z"])
     validation = images([0, 1], ["v", "w"], "validation", groups=["m", "n"])
     found = split(source(train, validation, test))
-    assert found.train.ids.tolist() == ["train/0", "train/2", "train/3"]
-    assert "train, of the same groups as images in test" in found.record["dropped"]  # type: ignore[operator]
+    assert len(found.train) == 4
+    assert found.test is not None
+    assert found.test.ids.tolist() == ["test/1"]
+    assert "test, of the same groups as images in train" in found.record["dropped"]  # type: ignore[operator]
 
 
-def test_a_train_split_that_is_all_in_test() -> None:
-    with pytest.raises(UserError, match="Nothing is left of train"):
+def test_a_test_split_that_is_all_in_train() -> None:
+    with pytest.raises(UserError, match="Nothing is left of test"):
         split(source(images([0, 1], ["a", "b"]), images([0, 1], ["a", "b"], "test")))
 
 
