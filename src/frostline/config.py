@@ -173,3 +173,17 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list of {_describe(get_args(hint)[0])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def parse_seconds(text: str | None) -> float | None:
+    """Seconds of "60s", "5m", "1h" or a bare number; None for None."""
+    if text is None:
+        return None
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
+    try:
+        value = float(text[:-1] if unit else text) * (unit or 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UserError("That is no time.", expected="seconds, minutes or hours such as 60s, 5m or 1h", received=text)
+    return value

@@ -63,9 +63,9 @@ class Engine:
             "NUM_STREAMS": str(threads),
             "INFERENCE_NUM_THREADS": str(threads),
         }
-        compiled = core().compile_model(pruned, "CPU", options)
+        self.compiled = core().compile_model(pruned, "CPU", options)
         self._dtype = np.uint8 if "images" in pruned.inputs[0].get_names() else np.float32
-        self._requests = [compiled.create_infer_request() for _ in range(threads + 2)]
+        self._requests = [self.compiled.create_infer_request() for _ in range(threads + 2)]
 
     def run(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, ...]]:
         """The outputs of each block of at most ``batch`` rows, in order; a few blocks are in flight at a time.

@@ -127,13 +127,20 @@ def train(
     return run
 
 
-def _settings(settings: Settings | str | None, values: dict[str, Any]) -> Settings:
-    if settings is None:
-        settings, reason = choose(str(values.get("weights", "")))
+def settings_from(name: str | None, config: Path | None, assignments: list[str], values: dict[str, Any]) -> Settings:
+    """A recipe (chosen where none is named), a TOML file over it, ``key=value`` texts over that, and values over all."""
+    settings, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")))
+    if reason:
         say(f"Recipe: {reason}.")
-    elif isinstance(settings, str):
-        settings = recipe(settings)
-    return settings.with_values(**values)
+    if config is not None:
+        settings = settings.with_toml(config)
+    return settings.with_assignments(assignments).with_values(**values)
+
+
+def _settings(settings: Settings | str | None, values: dict[str, Any]) -> Settings:
+    if isinstance(settings, Settings):
+        return settings.with_values(**values)
+    return settings_from(settings, None, [], values)
 
 
 def _free_folder(settings: Settings, data: Any) -> Path:

@@ -1,0 +1,179 @@
+"""The commands. Each is wiring: parse, call one stage, print. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frostline import __version__
+from frostline.errors import UserError
+
+app = typer.Typer(
+    name="frostline",
+    help="Trains, judges and ships image classifiers on the hardware you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[str, typer.Argument(help="cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Strict = Annotated[bool, typer.Option("--strict", help="An unusable image is an error instead of being left out and listed.")]
+Unknown = Annotated[bool, typer.Option("--unknown-as-wrong", help="Count images of classes that training lacks as mistakes.")]
+PrecisionOption = Annotated[str | None, typer.Option("--precision", help="auto, bf16 or f32, of computing.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"frostline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None: ...
+
+
+@app.command()
+def train(
+    data: Data,
+    recipe: Annotated[
+        str | None, typer.Option(help="A named experiment; see 'frostline recipes'. Default: chosen, and said.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Folder with config.json and model.safetensors, or a .safetensors file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory. Default: a new one under runs/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of the split, the order and the weights.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: PrecisionOption = None,
+    views: Annotated[int | None, typer.Option(help="1, or 2: the mirror image averaged in, in training and at test.")] = None,
+    stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How photos get the network's shape: squash, crop or pad.")] = None,
+    strict: Strict = False,
+    unknown_as_wrong: Unknown = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting; may be repeated.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the history as CSV too.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the history for TensorBoard too.")] = False,
+) -> None:
+    """Train a classifier on labelled images, judge it on the test split, and save it."""
+    from frostline import experiment, show
+    from frostline.config import parse_seconds
+
+    chosen: dict[str, Any] = {
+        "weights": weights,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "views": views,
+        "fit": fit,
+    }
+    chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
+    chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
+    values = {key: value for key, value in chosen.items() if value is not None}
+    settings = experiment.settings_from(recipe, config, set_ or [], values)
+    run = experiment.train(data, settings, out, overwrite=overwrite, csv=csv, tensorboard=tensorboard)
+    show.finished(run, data)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run or a model directory.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: Json = False,
+    save: Annotated[Path | None, typer.Option(help="Write the predictions to this .npz file.")] = None,
+    precision: PrecisionOption = None,
+    strict: Strict = False,
+    unknown_as_wrong: Unknown = False,
+) -> None:
+    """Judge a saved model on a split of some data."""
+    from frostline import show
+    from frostline.evaluate import evaluate as judge
+
+    predictions, scores = judge(model, data, split, precision=precision or "auto", strict=strict, unknown_as_wrong=unknown_as_wrong)
+    if save is not None:
+        predictions.save(save)
+    typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Image files and folders of them.")],
+    model: Annotated[Path, typer.Option(help="A run or a model directory.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    precision: PrecisionOption = None,
+) -> None:
+    """Classify images with a saved model; exit code 1 if some could not be read."""
+    from frostline.batch import predict_files, write_rows
+    from frostline.serve.predictor import Predictor
+
+    rows = predict_files(Predictor(model, precision or "auto"), paths, top)
+    if write_rows(rows, form, sys.stdout):
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    json: Json = False,
+) -> None:
+    """Compare finished runs on the same test images: a table, and a paired test for each two."""
+    from frostline import show
+    from frostline.compare import pairs, table
+    from frostline.runs import Run
+
+    opened = [Run.open(folder) for folder in runs]
+    rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
+    typer.echo(json_module.dumps({"runs": rows, "pairs": tests})) if json else show.comparison(rows, tests)
+
+
+@app.command()
+def recipes() -> None:
+    """List the named experiments."""
+    from frostline import show
+
+    show.recipes()
+
+
+@app.command()
+def models() -> None:
+    """List the backbones and the scratch networks."""
+    from frostline import show
+
+    show.models()
+
+
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and compiled graphs.")] = False) -> None:
+    """Show the size of the feature cache, or clear it."""
+    from frostline import show
+
+    show.cleared() if clear else show.cache()
+
+
+def main() -> Any:
+    """Run a command; a user's mistake is said without a traceback and gives exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("Aborted. Cached features are kept; the same command uses them.", fg="yellow", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

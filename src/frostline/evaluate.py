@@ -1,0 +1,97 @@
+"""Judging a saved model on data: the right rows, the classes matched by name, and what training had seen of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frostline.artifact import ModelCard
+from frostline.data.imageset import UNKNOWN, ImageSet, Source
+from frostline.data.sources import load_source
+from frostline.data.splits import split as cut
+from frostline.errors import UserError
+from frostline.feature_cache import raw
+from frostline.metrics import score
+from frostline.predictions import Predictions
+from frostline.progress import say
+from frostline.serve.predictor import Predictor
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    split: str = "test",
+    *,
+    precision: str = "auto",
+    strict: bool = False,
+    unknown_as_wrong: bool = False,
+) -> tuple[Predictions, dict[str, Any]]:
+    """Predict every row of a split with a saved model and score the predictions.
+
+    Args:
+        model: a model directory or a run.
+        data: what ``load_source`` takes.
+        split: "train", "validation" or "test". Data that has no such split is judged whole, which is said, unless it is the very
+            data that the model was trained from: then the split that was cut is cut again.
+        precision: of computing; "auto" is what the model was measured in.
+        strict, unknown_as_wrong: as in ``load_source``.
+
+    Returns:
+        The predictions, and their scores with ``split``, ``rejected``, ``seen_in_training`` (images that training or a choice
+        in it had seen) and ``model_digest`` added.
+    """
+    if split not in ("train", "validation", "test"):
+        raise UserError("There is no such split.", expected="train, validation or test", received=split)
+    predictor = Predictor(model, precision)
+    source = load_source(data, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    images = _rows(source, split, predictor.card)
+    images = _matched(images, predictor.classes, unknown_as_wrong)
+    seen = predictor.seen()
+    known = sum(raw(digest) in seen for digest in images.digests)
+    if known:
+        say(f"{known:,} of these {len(images):,} images were seen in training: these scores flatter the model.", "yellow")
+    predictions = predictor.judge(images)
+    extra = {
+        "split": images.name,
+        "rejected": len(source.rejects),
+        "seen_in_training": known,
+        "model_digest": predictor.card.digest,
+        "precision": predictor.precision,
+    }
+    return predictions, {**score(predictions), **extra}
+
+
+def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
+    settings, wanted = card.values["settings"], card.values["data"]["fingerprints"]
+    try:
+        options = {key: settings[key] for key in ("seed", "validation_fraction", "validation_max")}
+        splits = cut(source, cut_test=settings["test"] == "auto", **options)
+        same = splits.train.fingerprint == wanted["train"] and splits.validation.fingerprint == wanted["validation"]
+        sets = {"train": splits.train, "validation": splits.validation, "test": splits.test} if same else dict(source.sets)
+    except UserError:  # too few images to cut, which does not matter to somebody who only judges
+        sets = dict(source.sets)
+    if (found := sets.get(name)) is not None:
+        return found
+    if len(source.sets) == 1 and not source.official:
+        whole = next(iter(source.sets.values()))
+        say(f"{source.name} has no {name} split: all of its {len(whole):,} images are judged.")
+        return replace(whole, name="all")
+    raise UserError(f"{source.name} has no {name} split.", expected=", ".join(source.sets), hint="--split")
+
+
+def _matched(images: ImageSet, classes: tuple[str, ...], unknown_as_wrong: bool) -> ImageSet:
+    """Labels as the model counts its classes, matched by name."""
+    index = {name: number for number, name in enumerate(classes)}
+    used = [name for number, name in enumerate(images.classes) if (images.labels == number).any()]
+    strange = [name for name in used if name not in index]
+    if strange and not unknown_as_wrong:
+        raise UserError(
+            f"The data has classes that the model does not know: {', '.join(strange[:10])}.",
+            expected=", ".join(classes[:20]),
+            hint="--unknown-as-wrong counts their images as mistakes",
+        )
+    table = np.array([index.get(name, UNKNOWN) for name in images.classes] + [UNKNOWN], np.int64)
+    return replace(images, classes=classes, labels=table[images.labels])

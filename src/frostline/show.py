@@ -1,0 +1,115 @@
+"""What commands print for a person: tables of results, recipes, models and the cache, and what to type next."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frostline.runs import Run
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def finished(run: Run, data: str) -> None:
+    """Where a run's results are, and what to type next."""
+    console.print()
+    if "test" in run.splits:
+        scores(run.scores("test"))
+    seconds, memory = run.record["total_seconds"], run.record["peak_memory"]["anonymous_bytes"]
+    console.print(f"\nTime {seconds:.0f} s in all, {run.record['training_seconds']:.0f} s to the saved model; ", end="")
+    console.print(f"peak memory {memory / 2**20:,.0f} MiB." if memory else "peak memory not known.")
+    rows = [
+        ("the run", "", "settings, scores, predictions, timings, history"),
+        ("the model", "model", "graph, weights, preprocessing, classes"),
+        ("pictures", "plots", "curves and confusion matrix"),
+    ]
+    for what, name, holds in rows:
+        console.print(f"  {what:<10} {run.folder / name}  ({holds})")
+    console.print("Type next:")
+    console.print(f"  frostline predict PHOTO.jpg --model {run.folder}")
+    console.print(f"  frostline evaluate {run.folder} {data}")
+
+
+def scores(record: Mapping[str, Any]) -> None:
+    """Accuracy with its interval, and precision, recall and F1 of each class."""
+    low, high = record["interval"]
+    table = Table(title=f"Accuracy {record['accuracy']:.2%} ({low:.2%} to {high:.2%}, n = {record['n']:,})", title_style="bold")
+    table.add_column("class")
+    for name in ("precision", "recall", "F1", "images"):
+        table.add_column(name, justify="right")
+    shown = (
+        record["per_class"] if len(record["per_class"]) <= 40 else sorted(record["per_class"], key=lambda row: row["f1"] or 0)[:20]
+    )
+    for row in shown:
+        table.add_row(row["class"], *(_share(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:,}")
+    table.add_section()
+    for name in ("macro", "weighted"):
+        row = record[name]
+        table.add_row(f"{name} average", *(_share(row[key]) for key in ("precision", "recall", "f1")), f"{record['n']:,}")
+    console.print(table)
+    if len(shown) < len(record["per_class"]):
+        console.print(f"The {len(shown)} weakest of {len(record['per_class'])} classes.")
+    if record.get("log_loss") is not None:
+        console.print(f"Log loss {record['log_loss']:.4f}.")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def comparison(rows: Iterable[Mapping[str, Any]], tests: Iterable[Mapping[str, Any]]) -> None:
+    """The table of runs, and a sentence for each pair."""
+    from frostline.compare import render
+
+    console.print(render(list(rows)))
+    for test in tests:
+        console.print(test["verdict"])
+
+
+def recipes() -> None:
+    """Name and first lines of each recipe."""
+    from frostline.recipes import RECIPES
+
+    table = Table("recipe", "what it does", show_lines=True)
+    for name, make in RECIPES.items():
+        table.add_row(name, " ".join((inspect.getdoc(make) or "").split()))
+    console.print(table)
+
+
+def models() -> None:
+    """The table of backbones, and the scratch networks."""
+    from frostline.models.backbones import BACKBONES
+    from frostline.models.cnn import NETWORKS
+
+    table = Table("backbone", "timm's name", "photos at", "small images at")
+    for name, row in BACKBONES.items():
+        table.add_row(name, row.timm, f"{row.photos} px", f"{row.arrays} px")
+    console.print(table)
+    console.print("Any other: --set backbone=timm:NAME")
+    console.print(f"From scratch: {', '.join(NETWORKS)} (--set kind=scratch --set network=NAME)")
+
+
+def cache() -> None:
+    """What is cached, and how large it is."""
+    from frostline.feature_cache import entries, features_folder
+
+    table = Table("network", "view", "precision", "rows", "MiB")
+    found = entries()
+    for entry in found:
+        key = entry["key"]
+        cells = (key.get(name, "?") for name in ("network", "view", "precision"))
+        table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / 2**20:,.1f}")
+    console.print(table)
+    total = sum(entry["bytes"] for entry in found) / 2**20
+    console.print(f"{total:,.1f} MiB of features in {features_folder()}; 'frostline cache --clear' deletes them.")
+
+
+def cleared() -> None:
+    """Clear the cache and say what was freed."""
+    from frostline.feature_cache import clear
+
+    console.print(f"Freed {clear() / 2**20:,.1f} MiB.")
