@@ -48,7 +48,7 @@ class Settings:
     views: int = 1  # 1: as is; 2: and mirrored
     feature_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     head: Head = "logistic"
-    l2: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # swept on validation (logistic and ridge)
+    l2: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # searched on validation
 
     # trained by the loop: dense heads and scratch networks
     network: str = "cnn-vgg"
