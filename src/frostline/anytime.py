@@ -155,7 +155,7 @@ class _Curve:
     def __init__(self, found: Extracted, labels: NDArray[np.int64], stop: StopRule) -> None:
         self.found, self.labels, self.stop = found, labels, stop
         self.features = found.validation.averaged()
-        self.l2 = 0.01
+        self.l2, self.searched = 0.01, 0
 
     def due(self) -> bool:
         """Whether enough has come in since the last point; every block while an accuracy is waited for."""
@@ -163,7 +163,9 @@ class _Curve:
         return self.found.train.count >= before * GROWTH or self.stop.stop_at is not None
 
     def add(self) -> dict[str, Any]:
-        candidates = [self.l2 / 4, self.l2, self.l2 * 4]
+        candidates = [self.l2]
+        if self.found.train.count >= 2 * self.searched:  # more images ask for less regularisation: look again at every doubling
+            candidates, self.searched = [self.l2 / 4, self.l2, self.l2 * 4], self.found.train.count
         judged = [(*judge(self.head(l2), self.features, self.labels), l2) for l2 in candidates]
         accuracy, _, self.l2 = max(judged, key=lambda item: item[0])
         low, high = wilson_interval(round(accuracy * len(self.labels)), len(self.labels))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from frostline.environment import cores, has_bf16
+from frostline.errors import UserError
 
 #: Images per inference. Small batches on several streams beat large ones on few cores, and one fixed size means that a row's
 #: features do not depend on how many rows follow it.
@@ -35,7 +36,9 @@ def core() -> ov.Core:
 
 
 def resolve_precision(wanted: str) -> str:
-    """ "bf16" or "f32": "auto" is bf16 where the processor computes in it, else f32."""
+    """ "bf16" or "f32": "auto" is bf16 where the processor computes in it, else f32; bf16 elsewhere is a ``UserError``."""
+    if wanted == "bf16" and not has_bf16():
+        raise UserError("This processor does not compute in bf16.", hint="--precision auto (or f32)")
     return ("bf16" if has_bf16() else "f32") if wanted == "auto" else wanted
 
 
@@ -65,7 +68,7 @@ class Engine:
         }
         self.compiled = core().compile_model(pruned, "CPU", options)
         self._dtype = np.uint8 if "images" in pruned.inputs[0].get_names() else np.float32
-        self._requests = [self.compiled.create_infer_request() for _ in range(threads + 2)]
+        self.requests = [self.compiled.create_infer_request() for _ in range(threads + 2)]
 
     def run(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, ...]]:
         """The outputs of each block of at most ``batch`` rows, in order; a few blocks are in flight at a time.
@@ -73,7 +76,7 @@ class Engine:
         ``blocks`` is read lazily, so that making a block (decoding) overlaps with computing the ones before it.
         """
         flying: deque[tuple[ov.InferRequest, int]] = deque()
-        idle = list(self._requests)
+        idle = list(self.requests)
         for block in blocks:
             if not idle:
                 request, rows = flying.popleft()

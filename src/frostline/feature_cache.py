@@ -164,7 +164,9 @@ def entries() -> list[dict[str, Any]]:
 
 
 def clear() -> int:
-    """Delete all cached features; returns the bytes freed."""
-    freed = sum(int(entry["bytes"]) for entry in entries())
-    shutil.rmtree(features_folder(), ignore_errors=True)
+    """Delete all cached features and compiled graphs; returns the bytes freed."""
+    freed = 0
+    for folder in (features_folder(), home() / "graphs"):
+        freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        shutil.rmtree(folder, ignore_errors=True)
     return freed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Moments:
         system = self.covariance() / s**2
         system[np.diag_indices_from(system)] += max(l2, 1e-6)
         target = (self.xy / self.n - np.outer(self.mean, self.y / self.n)) / s
-        solved: Any = np.linalg.solve(system, target) / s
+        solved: Any = _scipy("linalg").solve(system, target, assume_a="pos", overwrite_a=True) / s
         return _as_linear(solved, self.y / self.n - self.mean @ solved)
 
 
@@ -127,7 +128,7 @@ class Logistic:
             start: a warm start, for example the head of a neighbouring ``l2``.
             tolerance: relative gain per iteration below which the search ends; at 1e-5 accuracy no longer moves.
         """
-        optimize = _scipy_optimize()
+        optimize = _scipy("optimize")
         stretch = 1 / np.sqrt(self.values / 6 + l2 + 1e-8)
         P = (self.vectors * stretch).astype(np.float32)  # (D, D): scaled W = P V
 
@@ -204,9 +205,8 @@ def judge(head: Linear, features: Floats, labels: Labels) -> tuple[float, float]
     return float((log_p.argmax(1) == labels).mean()), loss
 
 
-def _scipy_optimize() -> Any:
+def _scipy(part: str) -> Any:
     try:
-        from scipy import optimize
+        return import_module(f"scipy.{part}")
     except ImportError as error:
         raise UserError("Fitting needs SciPy.", hint="pip install 'frostline[train]'") from error
-    return optimize

@@ -17,7 +17,7 @@ from frostline.convert import convert_head
 from frostline.data.imageset import ImageSet, Splits
 from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored, raw
-from frostline.frozen import Frozen, freeze
+from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
 from frostline.progress import say, stage
 from frostline.runs import Run
@@ -45,9 +45,10 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
     say(more_images(found.curve))
     labels, judged = splits.train.labels[found.train.seen], splits.validation.labels[found.validation.seen]
     with run.timing("fit"):
-        head = fit_head(found, labels, judged, settings, stop, run.add_history)
+        # a rule that has ended extraction has done its work: it does not end a dense head's training as well
+        head = fit_head(found, labels, judged, settings, StopRule() if found.reason else stop, run.add_history)
     with run.timing("join"):
-        graph = _joined(frozen, head, settings)
+        graph, precision = _joined(frozen, head, settings)
     seen = [splits.train.digests[found.train.seen], splits.validation.digests[found.validation.seen]]
     record = {
         **head.record,
@@ -66,7 +67,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         preprocess=frozen.preprocess,
         views=settings.views,
         temperature=head.temperature,
-        precision=frozen.precision,
+        precision=precision,
         architecture=_architecture(frozen, head, settings),
         validation=(found.validation.seen.copy(), probabilities),
         seen={raw(digest) for digests in seen for digest in digests},
@@ -106,14 +107,15 @@ def _extracted_as(
     return dtype, caches, extract_splits(splits, extract, table, frozen.width, settings.seed, stop, on_point)
 
 
-def _joined(frozen: Frozen, head: FittedHead, settings: Settings) -> Any:
-    if frozen.graph is None:
-        # trained on a GPU: the saved model is compiled for a CPU all the same
-        from frostline.convert import convert_network
-
-        frozen.graph = convert_network(frozen.loaded.network, frozen.preprocess)
-    body = engine.with_views(frozen.graph, settings.views)
-    return engine.join(body, convert_head(head.module, frozen.width, head.temperature))
+def _joined(frozen: Frozen, head: FittedHead, settings: Settings) -> tuple[Any, str]:
+    """Body, views and head as one graph, and the precision it is to be run in."""
+    network, precision = frozen.graph, frozen.precision
+    if network is None:  # torch gave the features; the saved model is compiled for a processor all the same
+        precision = engine.resolve_precision("auto")
+        network = converted(frozen.loaded.network, frozen.preprocess, precision)[0]
+    return engine.join(
+        engine.with_views(network, settings.views), convert_head(head.module, frozen.width, head.temperature)
+    ), precision
 
 
 def _weights(network: nn.Module, head: nn.Module) -> dict[str, NDArray[Any]]:
