@@ -85,9 +85,9 @@ def ours(network: str) -> None:
     from frostline.config import Settings
     from frostline.data.augment import make_augmentations
     from frostline.data.batches import ArrayBatches
+    from frostline.loop import fit
     from frostline.models.cnn import make_network
     from frostline.models.device import pick_precision
-    from frostline.train import fit
 
     settings = Settings(device="cpu", epochs=1, optimizer="sgd", lr=0.01, batch_size=BATCH, label_smoothing=0.1)
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

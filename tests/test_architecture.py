@@ -69,7 +69,7 @@ LAYERS = [
     "models.cnn",
     "losses",
     "optim",
-    "train",
+    "loop",
     "heads",
     # the model directory, and what is trained into one
     "artifact",
@@ -81,7 +81,9 @@ LAYERS = [
     "export",
     "serve",
     "serve.predictor",
-    "evaluation",
+    "judge",
+    "batch",
+    "show",
     "cli",
     "__main__",
 ]
@@ -90,7 +92,7 @@ WITH_TORCH = {
     "data.augment",
     "data.batches",
     "convert",
-    "train",
+    "loop",
     "train_frozen",
     "train_scratch",
     "optim",

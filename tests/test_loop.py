@@ -10,11 +10,11 @@ from frostline.config import Settings
 from frostline.data.augment import make_augmentations
 from frostline.data.batches import ArrayBatches, FeatureBatches
 from frostline.errors import UserError
+from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device, pick_precision
 from frostline.models.heads import make_head
 from frostline.stopping import StopRule
-from frostline.train import fit, predict_log_probs
 
 ROW = [
     "epoch",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from frostline.evaluate import evaluate
     from frostline.experiment import load_data, train
+    from frostline.judge import evaluate
     from frostline.serve.predictor import load_model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_data", "load_model", "train"]
 
 _HOMES = {
-    "evaluate": "frostline.evaluate",
+    "evaluate": "frostline.judge",
     "load_data": "frostline.experiment",
     "load_model": "frostline.serve.predictor",
     "train": "frostline.experiment",

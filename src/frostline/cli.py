@@ -99,7 +99,7 @@ def evaluate(
 ) -> None:
     """Judge a saved model on a split of some data."""
     from frostline import show
-    from frostline.evaluate import evaluate as judge
+    from frostline.judge import evaluate as judge
 
     predictions, scores = judge(model, data, split, precision=precision or "auto", strict=strict, unknown_as_wrong=unknown_as_wrong)
     if save is not None:

@@ -23,11 +23,11 @@ from frostline.errors import UserError
 from frostline.feature_cache import from_stored
 from frostline.files import scratch_array
 from frostline.linear import Linear, Logistic, Moments, judge, log_softmax, sweep
+from frostline.loop import fit, predict_log_probs
 from frostline.models.device import pick_device
 from frostline.models.heads import make_head
 from frostline.progress import say, stage
 from frostline.stopping import StopRule
-from frostline.train import fit, predict_log_probs
 
 Labels = NDArray[np.int64]
 

@@ -19,13 +19,13 @@ from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
 from frostline.feature_cache import raw
 from frostline.files import scratch_array
+from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device
 from frostline.preprocess import Preprocess
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
-from frostline.train import fit, predict_log_probs
 from frostline.trained import Trained
 
 #: Side to which photos are reduced for a network that is trained from scratch.
