@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.decode import ENDINGS, BadImage, decode_rgb
+from frostline.decode import FORMAT_OF_ENDING, UNREAD_ENDINGS, BadImage, decode_rgb
+from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.preprocess import stored_image
 from frostline.serve.predictor import Predictor
+
+#: What a folder is searched for; images of a kind that is not read are rows with that reason.
+_ENDINGS = frozenset(FORMAT_OF_ENDING) | UNREAD_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -34,37 +40,75 @@ def image_files(paths: Iterable[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        yield from (entry for entry in sorted(path.rglob("*")) if entry.suffix.lower() in ENDINGS and entry.is_file())
+        yield from (entry for entry in sorted(path.rglob("*")) if entry.suffix.lower() in _ENDINGS and entry.is_file())
 
 
 def predict_files(predictor: Predictor, paths: Iterable[Path], top: int) -> Iterator[Row]:
-    """A row for each file, in order."""
+    """A row for each file, in order; files are read by as many threads as there are cores, ahead of the network.
+
+    Raises:
+        UserError: no file is named, and the folders named hold no image.
+    """
     files = image_files(paths)
-    while block := list(islice(files, predictor.batch)):
-        yield from _block(predictor, block, min(top, len(predictor.classes)))
+    first = next(files, None)
+    if first is None:
+        raise UserError("There are no images there.", expected="image files, or folders that hold some")
+    return _rows(predictor, chain([first], files), top)
 
 
-def _block(predictor: Predictor, files: list[Path], top: int) -> Iterator[Row]:
+def _rows(predictor: Predictor, files: Iterator[Path], top: int) -> Iterator[Row]:
+    waiting: deque[_Block] = deque()
+    for probabilities in predictor.stored(_images(predictor, files, waiting)):
+        while waiting[0].all_bad:
+            yield from waiting.popleft().rows()
+        yield from waiting.popleft().rows(probabilities, predictor.classes, top)
+    for block in waiting:
+        yield from block.rows()
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some files; ``errors`` has the reason of each that could not be read, and nothing of the others."""
+
+    files: list[Path]
+    errors: dict[Path, str]
+
+    @property
+    def all_bad(self) -> bool:
+        return all(path in self.errors for path in self.files)
+
+    def rows(self, probabilities: Iterable[NDArray[np.float32]] = (), classes: Sequence[str] = (), top: int = 0) -> Iterator[Row]:
+        found = iter(probabilities)
+        for path in self.files:
+            name = str(path).encode("utf-8", "backslashreplace").decode()
+            if path in self.errors:
+                yield Row(name, error=self.errors[path])
+                continue
+            p = next(found)
+            yield Row(name, tuple((classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top]))
+
+
+def _images(predictor: Predictor, files: Iterator[Path], waiting: deque[_Block]) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of images that could be read; ``waiting`` learns what each is before it is handed out."""
     preprocess = predictor.card.preprocess
-    images: list[NDArray[np.uint8]] = []
-    errors: dict[Path, str] = {}
-    for path in files:
+
+    def read(path: Path) -> NDArray[np.uint8] | str:
         try:
-            images.append(stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess))
+            return stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
         except (BadImage, OSError) as error:
-            errors[path] = str(error)
-    found: Iterator[NDArray[np.float32]] = iter(next(predictor.stored([np.stack(images)])) if images else ())
-    for path in files:
-        if path in errors:
-            yield Row(str(path), error=errors[path])
-            continue
-        probabilities = next(found)
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        yield Row(str(path), tuple((predictor.classes[k], float(probabilities[k])) for k in best))
+            return str(error)
+
+    with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
+        while block := list(islice(files, predictor.batch)):
+            found = list(pool.map(read, block))
+            errors = {path: result for path, result in zip(block, found, strict=True) if isinstance(result, str)}
+            waiting.append(_Block(block, errors))
+            if images := [result for result in found if not isinstance(result, str)]:
+                yield np.stack(images)
 
 
 def write_rows(rows: Iterable[Row], form: str, out: TextIO) -> int:
-    """Write rows as "table", "json" or "csv"; returns how many files failed."""
+    """Write rows as "table", "json" or "csv" as they come; returns how many files failed."""
     writer = {"table": _table, "json": _json, "csv": _csv}.get(form)
     if writer is None:
         raise UserError("There is no such format.", expected="table, json or csv", received=form)
@@ -100,11 +144,10 @@ def _as_dict(row: Row) -> dict[str, Any]:
 
 
 def _csv(rows: Iterator[Row], out: TextIO) -> None:
-    writer = csv.writer(out)
-    header = True
+    """One line per file and class, so that the columns are the same whatever could be read."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "rank", "class", "probability", "error"])
     for row in rows:
-        if header:
-            count = max(len(row.top), 1)
-            writer.writerow(["path", "error", *(f"{what}_{k + 1}" for k in range(count) for what in ("class", "probability"))])
-            header = False
-        writer.writerow([row.path, row.error, *(value for name, p in row.top for value in (name, round(p, 6)))])
+        if row.error:
+            writer.writerow([row.path, "", "", "", row.error])
+        writer.writerows([row.path, rank, name, round(p, 6), ""] for rank, (name, p) in enumerate(row.top, 1))

@@ -21,6 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+#: The exit code that Typer gives where Ctrl-C ended a command.
+INTERRUPTED = 130
+
 Data = Annotated[str, typer.Argument(help="cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unusable image is an error instead of being left out and listed.")]
@@ -170,9 +173,10 @@ def main() -> Any:
     except UserError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("Aborted. Cached features are kept; the same command uses them.", fg="yellow", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.secho("Aborted. Cached features are kept; the same command uses them.", fg="yellow", err=True)
+        raise
 
 
 if __name__ == "__main__":

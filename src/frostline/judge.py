@@ -46,7 +46,7 @@ def evaluate(
     if split not in ("train", "validation", "test"):
         raise UserError("There is no such split.", expected="train, validation or test", received=split)
     predictor = Predictor(model, precision)
-    source = load_source(data, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    source = _source(data, predictor.card, strict=strict, unknown_as_wrong=unknown_as_wrong)
     images = _rows(source, split, predictor.card)
     images = _matched(images, predictor.classes, unknown_as_wrong)
     seen = predictor.seen()
@@ -62,6 +62,16 @@ def evaluate(
         "precision": predictor.precision,
     }
     return predictions, {**score(predictions), **extra}
+
+
+def _source(data: str | Path, card: ModelCard, **options: Any) -> Source:
+    """The data; by the groups of training where it has them, so that the split that was cut can be cut again."""
+    if group := card.values["settings"]["group"]:
+        try:
+            return load_source(data, group=group, **options)
+        except UserError:  # other data, without that column; what else is wrong with it is said below
+            pass
+    return load_source(data, **options)
 
 
 def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:

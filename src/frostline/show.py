@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from frostline.runs import Run
+from frostline.runs import PLOTS, Run
 
-console = Console(highlight=False, soft_wrap=True)
+#: Names of files and classes are shown as they are: brackets in them are no markup.
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def finished(run: Run, data: str) -> None:
@@ -23,15 +25,16 @@ def finished(run: Run, data: str) -> None:
     console.print(f"\nTime {seconds:.0f} s in all, {run.record['training_seconds']:.0f} s to the saved model; ", end="")
     console.print(f"peak memory {memory / 2**20:,.0f} MiB." if memory else "peak memory not known.")
     rows = [
-        ("the run", "", "settings, scores, predictions, timings, history"),
-        ("the model", "model", "graph, weights, preprocessing, classes"),
-        ("pictures", "plots", "curves and confusion matrix"),
+        ("the run", run.folder, "settings, scores, predictions, timings, history"),
+        ("the model", run.model_folder, "graph, weights, preprocessing, classes"),
+        ("pictures", run.folder / PLOTS, "curves and confusion matrix"),
     ]
-    for what, name, holds in rows:
-        console.print(f"  {what:<10} {run.folder / name}  ({holds})")
+    for what, folder, holds in rows:
+        if folder.is_dir():
+            console.print(f"  {what:<10} {folder}  ({holds})")
     console.print("Type next:")
-    console.print(f"  frostline predict PHOTO.jpg --model {run.folder}")
-    console.print(f"  frostline evaluate {run.folder} {data}")
+    console.print(f"  frostline predict PHOTO.jpg --model {quote(str(run.folder))}")
+    console.print(f"  frostline evaluate {quote(str(run.folder))} {quote(data)}")
 
 
 def scores(record: Mapping[str, Any]) -> None:
@@ -55,6 +58,8 @@ def scores(record: Mapping[str, Any]) -> None:
         console.print(f"The {len(shown)} weakest of {len(record['per_class'])} classes.")
     if record.get("log_loss") is not None:
         console.print(f"Log loss {record['log_loss']:.4f}.")
+    for note in record["notes"]:
+        console.print(f"Note: {note}")
 
 
 def _share(value: float | None) -> str:
