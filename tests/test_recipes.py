@@ -1,0 +1,62 @@
+"""Recipes: valid settings, named for what they are, over networks that exist."""
+
+import pytest
+
+from frostline.errors import UserError
+from frostline.models.backbones import BACKBONES
+from frostline.models.cnn import NETWORKS
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
+
+SOURCES_RECIPES = [
+    "densenet169-frozen",
+    "mobilenetv2-frozen",
+    "resnet50-frozen",
+    "resnet50v2-frozen",
+    "efficientnetb0-frozen",
+    "efficientnetb2-frozen",
+    "efficientnetb4-frozen",
+    "efficientnetv2s-frozen",
+    "vgg16-frozen",
+    "cnn-small",
+    "cnn-vgg",
+]
+
+
+def test_the_recipes_that_were_asked_for():
+    assert set(SOURCES_RECIPES) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_named_for_what_it_is(name):
+    settings = recipe(name)
+    assert settings.recipe == name
+    if settings.kind == "frozen":
+        assert settings.backbone in BACKBONES
+        assert name == f"{settings.backbone}-frozen"
+    else:
+        assert settings.network in NETWORKS
+        assert name == settings.network
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_its_command(name):
+    told = RECIPES[name].__doc__
+    assert told is not None
+    assert told.startswith(f"``frostline train cifar10 --recipe {name}")
+
+
+def test_the_chosen_ones_are_of_their_kind():
+    assert recipe(BEST_FROZEN).kind == "frozen"
+    assert recipe(BEST_SCRATCH).kind == "scratch"
+
+
+@pytest.mark.parametrize(("wrong", "nearest"), [("densnet169-frozen", "densenet169-frozen"), ("cnn-vg", "cnn-vgg")])
+def test_an_unknown_name_suggests_the_nearest(wrong, nearest):
+    with pytest.raises(UserError) as raised:
+        recipe(wrong)
+    assert raised.value.hint.startswith(f"did you mean {nearest}")
+
+
+def test_a_name_like_none_lists_them_all():
+    with pytest.raises(UserError, match="cnn-small, cnn-vgg"):
+        recipe("zzzzzz")
