@@ -7,7 +7,6 @@ from PIL import Image
 from toymodel import CLASSES, probabilities, write_toy
 
 import frostline
-from frostline.config import Settings
 from frostline.data.sources import load_source
 from frostline.data.splits import split
 from frostline.errors import UserError
@@ -77,6 +76,14 @@ def test_the_split_that_training_cut_is_cut_again(tmp_path):
         assert scores["seen_in_training"] == (0 if name == "test" else len(wanted))
 
 
+def test_a_cut_without_a_test_split_is_cut_again(tmp_path):
+    data = folders(tmp_path / "data", per_class=20)
+    splits = split(load_source(data), cut_test=False)
+    model = write_toy(tmp_path / "model", data={name: getattr(splits, name).fingerprint for name in ("train", "validation")})
+    assert frostline.evaluate(model, data, "validation")[0].ids.tolist() == splits.validation.ids.tolist()
+    assert frostline.evaluate(model, data, "test")[1]["split"] == "all"  # and said: see above
+
+
 def test_a_cut_by_groups_is_cut_again(tmp_path):
     folders(tmp_path / "images", per_class=20)
     paths = sorted((tmp_path / "images").rglob("*.png"))
@@ -137,8 +144,3 @@ def test_the_record_names_the_model(tmp_path, toy):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(UserError, match="There is no model at"):
         frostline.evaluate(tmp_path, "digits")
-
-
-def test_settings_are_what_the_cut_depends_on():
-    # judge._rows reads these from the model's card: should one be renamed, saved models could not be judged
-    assert {"seed", "validation_fraction", "validation_max", "test", "group"} <= set(Settings().as_dict())

@@ -75,14 +75,7 @@ def _source(data: str | Path, card: ModelCard, **options: Any) -> Source:
 
 
 def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
-    settings, wanted = card.values["settings"], card.values["data"]["fingerprints"]
-    try:
-        options = {key: settings[key] for key in ("seed", "validation_fraction", "validation_max")}
-        splits = cut(source, cut_test=settings["test"] == "auto", **options)
-        same = splits.train.fingerprint == wanted["train"] and splits.validation.fingerprint == wanted["validation"]
-        sets = {"train": splits.train, "validation": splits.validation, "test": splits.test} if same else dict(source.sets)
-    except UserError:  # too few images to cut, which does not matter to somebody who only judges
-        sets = dict(source.sets)
+    sets = _cut_again(source, card) or dict(source.sets)
     if (found := sets.get(name)) is not None:
         return found
     if len(source.sets) == 1 and not source.official:
@@ -90,6 +83,23 @@ def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
         say(f"{source.name} has no {name} split: all of its {len(whole):,} images are judged.")
         return replace(whole, name="all")
     raise UserError(f"{source.name} has no {name} split.", expected=", ".join(source.sets), hint="--split")
+
+
+def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | None:
+    """Training's splits, where this is the data that it cut them from; else None.
+
+    Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
+    """
+    options = {key: card.values["settings"][key] for key in ("seed", "validation_fraction", "validation_max")}
+    wanted = card.values["data"]["fingerprints"]
+    for cut_test in (True, False):
+        try:
+            splits = cut(source, cut_test=cut_test, **options)
+        except UserError:  # too few images to cut, which does not matter to somebody who only judges
+            continue
+        if splits.train.fingerprint == wanted["train"] and splits.validation.fingerprint == wanted["validation"]:
+            return {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return None
 
 
 def _matched(images: ImageSet, classes: tuple[str, ...], unknown_as_wrong: bool) -> ImageSet:

@@ -14,6 +14,8 @@ from frostline.config import Settings
 from frostline.records import json_record
 
 CLASSES = ("red", "green", "blue")
+#: The settings that decide how data was cut; a model's card has more.
+CUT_BY = ("seed", "validation_fraction", "validation_max", "group")
 #: Logit of a channel whose every pixel is 255.
 SHARPNESS = 8.0
 
@@ -36,7 +38,7 @@ def write_toy(folder: Path, side: int = 8, seen: Iterable[bytes] = (), data: dic
         "temperature": 1.0,
         "precision": "f32",
         "architecture": {"kind": "toy", "parameters": 0},
-        "settings": Settings(**settings).as_dict(),
+        "settings": {key: value for key, value in Settings(**settings).as_dict().items() if key in CUT_BY},
         "data": {"source": "train", "fingerprints": data or {"train": "none", "validation": "none"}},
     }
     write_model(
