@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
+export OMP_NUM_THREADS=1 # images of 8x8 are too small to be shared by threads
 runs=runs/demo
 settings=scripts/digits.toml
 

@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Settings], torch.optim.Opt
 def trainable_groups(network: nn.Module) -> list[dict[str, Any]]:
     """The network's trainable parameters in two groups: weights, and what weight decay leaves alone (biases, BatchNorm)."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in trainable if parameter.dim() > 1]},
         {"params": [parameter for parameter in trainable if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
@@ -37,7 +37,7 @@ def trainable_groups(network: nn.Module) -> list[dict[str, Any]]:
 def make_optimizer(parameters: Iterable[Tensor] | Iterable[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:
     """The settings' optimizer over parameters or ``torch.optim`` groups; a group's own ``lr`` or ``weight_decay`` wins."""
     items = list(parameters)
-    groups = items if items and isinstance(items[0], dict) else [{"params": items}]
+    groups: Any = items if items and isinstance(items[0], dict) else [{"params": items}]
     return OPTIMIZERS[settings.optimizer](groups, settings)
 
 

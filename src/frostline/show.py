@@ -13,7 +13,11 @@ from rich.table import Table
 from frostline.runs import PLOTS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
-console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+_STYLE: Any = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+console = Console(**_STYLE)
+
+#: Columns that the table of runs needs: in a narrower terminal its lines wrap, rather than lose their ends.
+WIDEST = 130
 
 
 def finished(run: Run, data: str) -> None:
@@ -70,7 +74,7 @@ def comparison(rows: Iterable[Mapping[str, Any]], tests: Iterable[Mapping[str, A
     """The table of runs, and a sentence for each pair."""
     from frostline.compare import render
 
-    console.print(render(list(rows)))
+    Console(**_STYLE, width=max(console.width, WIDEST)).print(render(list(rows)))
     for test in tests:
         console.print(test["verdict"])
 
