@@ -1,5 +1,6 @@
-"""Every test has a cache folder of its own."""
+"""Every test has a cache folder of its own; some share a tiny pretrained network."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,4 +10,28 @@ import pytest
 def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("FROSTLINE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in timm's hub layout: a network of 0.4 million weights, random but with BatchNorm statistics that fit them."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from frostline.drawn import drawn_images
+
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = timm.create_model("test_resnet", num_classes=0)
+        images = torch.from_numpy(drawn_images(32, 64, 64)).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            for _ in range(20):
+                network((images - 0.5) / 0.5)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    given = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "crop_pct": 0.9, "tag": "drawn"}
+    config = {"architecture": "test_resnet", "license": "cc0-1.0", "pretrained_cfg": given}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder

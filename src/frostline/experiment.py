@@ -179,7 +179,8 @@ def _train(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trai
 
 def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str:
     """Write the model directory; nothing in it comes from the test split, a clock or this machine's paths."""
-    chosen = {key: value for key, value in settings.as_dict().items() if key not in ("weights", "stop_at", "budget")}
+    left_out = ("weights", "stop_at", "budget", "test", "unknown_as_wrong")  # a place, a clock, the test split
+    chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best")}
     card = {
         "name": settings.recipe,

@@ -27,7 +27,7 @@ class Loaded:
         name: as the user named it.
         network: in inference mode, without gradients.
         mean, std, kernel, crop: the preprocessing that belongs to the weights.
-        digest: BLAKE2b-128 over names, shapes and values of all weights.
+        digest: BLAKE2b-128 over names, shapes and values of all weights, and over the arguments the network was built with.
         origin: where the weights came from, with their licence where the card gives one.
         notes: sentences for the screen and the record.
     """
@@ -75,7 +75,7 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         std=tuple(config["std"]),
         kernel=config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic",
         crop=float(config["crop_pct"]),
-        digest=_digest(network),
+        digest=_digest(network, config.get("model_args", {})),
         origin=origin,
         notes=tuple(notes),
     )
@@ -134,6 +134,7 @@ def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], 
     notes = _fill(network, folder / "model.safetensors", given.get("classifier") or "", excuse)
     # timm's own default may name a licence, but only the card beside the weights speaks for them
     licence = config.get("license") or config.get("pretrained_cfg", {}).get("license") or "licence not stated"
+    given["model_args"] = config.get("model_args", {})
     return network, given, f"{architecture}.{given.get('tag') or 'untagged'} ({licence})", notes
 
 
@@ -199,10 +200,13 @@ def _list(title: str, names: list[str]) -> str:
     return f"{title} ({len(names)}): {', '.join(names) or 'none'}"
 
 
-def _digest(network: Any) -> str:
-    """Over names, shapes and float32 values, so that the same weights stored in another file are the same."""
+def _digest(network: Any, arguments: dict[str, Any]) -> str:
+    """Over names, shapes and float32 values, so that the same weights stored in another file are the same.
+
+    Arguments (other padding, another activation) make another network of the same weights.
+    """
     state = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    parts: list[bytes | memoryview] = []
+    parts: list[bytes | memoryview] = [json.dumps(arguments, sort_keys=True).encode()]
     for key in sorted(state):
         value = state[key].detach().to(torch.float32).contiguous().numpy()
         parts += [f"{key}{value.shape}".encode(), value.tobytes()]
