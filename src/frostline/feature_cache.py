@@ -91,6 +91,8 @@ class FeatureCache:
             shard = _Shard(manifest.with_suffix(".rows"), int(described["count"]))
             if digest_file(shard.path) != described["digest"]:
                 raise ValueError("its digest is not the one in its manifest")
+            if shard.path.stat().st_size != shard.count * (16 + self.width * STORED[self.dtype].itemsize):
+                raise ValueError("its size does not fit the number of rows in its manifest")
             with open(shard.path, "rb") as stream:
                 digests = stream.read(16 * shard.count)
         except (OSError, ValueError, KeyError, TypeError) as error:
