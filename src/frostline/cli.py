@@ -169,7 +169,7 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached
 def main() -> Any:
     """Run a command; a user's mistake is said without a traceback and gives exit code 2."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="frostline")
     except UserError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(2)

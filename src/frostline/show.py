@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from frostline.files import home
 from frostline.runs import PLOTS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
@@ -19,6 +22,8 @@ console = Console(**_STYLE)
 #: Columns that the table of runs needs: in a narrower terminal its lines wrap, rather than lose their ends.
 WIDEST = 130
 
+MIB = 2**20
+
 
 def finished(run: Run, data: str) -> None:
     """Where a run's results are, and what to type next."""
@@ -27,7 +32,7 @@ def finished(run: Run, data: str) -> None:
         scores(run.scores("test"))
     seconds, memory = run.record["total_seconds"], run.record["peak_memory"]["anonymous_bytes"]
     console.print(f"\nTime {seconds:.0f} s in all, {run.record['training_seconds']:.0f} s to the saved model; ", end="")
-    console.print(f"peak memory {memory / 2**20:,.0f} MiB." if memory else "peak memory not known.")
+    console.print(f"peak memory {memory / MIB:,.0f} MiB." if memory else "peak memory not known.")
     rows = [
         ("the run", run.folder, "settings, scores, predictions, timings, history"),
         ("the model", run.model_folder, "graph, weights, preprocessing, classes"),
@@ -111,14 +116,25 @@ def cache() -> None:
     for entry in found:
         key = entry["key"]
         cells = (key.get(name, "?") for name in ("network", "view", "precision"))
-        table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / 2**20:,.1f}")
+        table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / MIB:,.1f}")
     console.print(table)
-    total = sum(entry["bytes"] for entry in found) / 2**20
-    console.print(f"{total:,.1f} MiB of features in {features_folder()}; 'frostline cache --clear' deletes them.")
+    console.print(f"{sum(entry['bytes'] for entry in found) / MIB:,.1f} MiB of features in {features_folder()}.")
+    console.print(f"{_size(_graphs()) / MIB:,.1f} MiB of compiled graphs in {_graphs()}.")
+    console.print("'frostline cache --clear' deletes both.")
 
 
 def cleared() -> None:
     """Clear the cache and say what was freed."""
     from frostline.feature_cache import clear
 
-    console.print(f"Freed {clear() / 2**20:,.1f} MiB.")
+    freed = clear() + _size(_graphs())
+    shutil.rmtree(_graphs(), ignore_errors=True)
+    console.print(f"Freed {freed / MIB:,.1f} MiB.")
+
+
+def _graphs() -> Path:
+    return home() / "graphs"
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
