@@ -372,7 +372,5 @@ def test_cache_is_shown_and_cleared(run, cache_folder):
 
 
 def test_the_module_is_the_program():
-    ran = subprocess.run(
-        [sys.executable, "-m", "frostline", "--version"], capture_output=True, text=True, env=os.environ, check=True
-    )
-    assert ran.stdout == f"frostline {frostline.__version__}\n"
+    ran = subprocess.check_output([sys.executable, "-m", "frostline", "--version"], text=True)
+    assert ran == f"frostline {frostline.__version__}\n"
