@@ -26,11 +26,13 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json, sync_folder, write_json
 from frostline.preprocess import Preprocess
+from frostline.progress import say
 
 #: Version of ``model.json``.
 SCHEMA = 1
 CARD, GRAPH, WEIGHTS, SELFTEST, SEEN = "model.json", "graph.xml", "weights.safetensors", "selftest.npz", "seen.npy"
-FILES = (GRAPH, "graph.bin", WEIGHTS, SELFTEST, SEEN)
+GRAPH_FILES = (GRAPH, "graph.bin")
+FILES = (WEIGHTS, SELFTEST, SEEN)
 #: How far self-test probabilities may be off, by precision of computing.
 TOLERANCE = {"f32": 1e-4, "bf16": 2e-2}
 
@@ -61,13 +63,14 @@ class ModelCard:
 
 
 def write_model(
-    folder: Path, graph: ov.Model, weights: Mapping[str, NDArray[Any]], seen: set[bytes], card: Mapping[str, Any]
+    folder: Path, graph: ov.Model | None, weights: Mapping[str, NDArray[Any]], seen: set[bytes], card: Mapping[str, Any]
 ) -> str:
     """Write a model directory, whole or not at all; returns the model's digest.
 
     Args:
         folder: to make; what is there is replaced.
-        graph: from "images" to "probabilities", "features" and perhaps "map"; view average and temperature inside.
+        graph: from "images" to "probabilities", "features" and perhaps "map"; view average and temperature inside. None where
+            the network could not be compiled: the model then needs torch to predict.
         weights: by name.
         seen: 16-byte digests of the images of training and validation.
         card: name, classes, preprocess (as a dict), views, temperature, precision, and whatever else should be known.
@@ -76,11 +79,12 @@ def write_model(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
-        engine.save_graph(graph, fresh / GRAPH)
+        if graph is not None:
+            engine.save_graph(graph, fresh / GRAPH)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         _write_selftest(fresh, card)
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
-        values = {"schema": SCHEMA, **card, "files": {name: digest_file(fresh / name) for name in FILES}}
+        values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
         write_json(fresh / CARD, {**values, "digest": digest})
         _sync(fresh)
@@ -102,8 +106,9 @@ def _write_selftest(folder: Path, card: Mapping[str, Any]) -> None:
     """Ten drawn images of the stored size with the probabilities that the written graph gives them."""
     height, width = card["preprocess"]["stored"]
     images = drawn_images(10, height, width, seed=10)
-    graph = engine.read_graph(folder / GRAPH)
-    np.savez(folder / SELFTEST, images=images, probabilities=Compiled(graph, card["precision"]).probabilities(images))
+    graph = engine.read_graph(folder / GRAPH) if (folder / GRAPH).exists() else None
+    runner = make_runner(graph, folder, card, card["precision"])
+    np.savez(folder / SELFTEST, images=images, probabilities=runner.probabilities(images))
 
 
 class Compiled:
@@ -125,8 +130,25 @@ class Compiled:
         return self.head.features(self.body.features(images))
 
 
-def read_model(folder: Path) -> tuple[ModelCard, ov.Model]:
-    """The card and the graph of a model directory, after every digest was checked.
+def make_runner(
+    graph: ov.Model | None, folder: Path, card: Mapping[str, Any], precision: str, batch: int = engine.BATCH, threads: int = 0
+) -> Any:
+    """What computes a model: its compiled graph, or (said) torch, where there is none."""
+    if graph is not None:
+        return Compiled(graph, precision, batch, threads)
+    try:
+        from frostline.models.rebuilt import Rebuilt
+    except ImportError as error:
+        raise UserError(
+            f"The network of {folder} could not be compiled when it was saved, so it needs torch to predict.",
+            hint="pip install 'frostline[train]'",
+        ) from error
+    say("This model has no compiled graph: torch runs it, more slowly.", "yellow")
+    return Rebuilt(folder / WEIGHTS, card)
+
+
+def read_model(folder: Path) -> tuple[ModelCard, ov.Model | None]:
+    """The card and the graph (None: see ``make_runner``) of a model directory, after every digest was checked.
 
     Raises:
         UserError: no model there, a newer schema, a file missing, extra names, or anything changed since it was written.
@@ -143,7 +165,7 @@ def read_model(folder: Path) -> tuple[ModelCard, ov.Model]:
                 received=f"digest {digest_file(path)}",
                 hint="copy the model directory again, or train it again",
             )
-    return card, engine.read_graph(folder / GRAPH)
+    return card, engine.read_graph(folder / GRAPH) if GRAPH in card.values["files"] else None
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -157,8 +179,8 @@ def read_card(folder: Path) -> ModelCard:
             )
         if digest_json(values) != told:
             raise UserError(f"{folder / CARD} was changed after it was saved.", expected=f"digest {told}")
-        if set(values["files"]) != set(FILES):
-            raise UserError(f"{folder / CARD} names other files than a model has.", expected=", ".join(FILES))
+        if set(values["files"]) - set(GRAPH_FILES) != set(FILES) or len(set(values["files"]) & set(GRAPH_FILES)) == 1:
+            raise UserError(f"{folder / CARD} names other files than a model has.", expected=", ".join((*FILES, *GRAPH_FILES)))
         return ModelCard(
             name=str(values["name"]),
             classes=tuple(map(str, values["classes"])),
@@ -184,7 +206,7 @@ def seen_digests(folder: Path) -> set[bytes]:
     return {bytes(value).ljust(16, b"\0") for value in np.load(folder / SEEN, allow_pickle=False)}
 
 
-def replay_selftest(folder: Path, compiled: Compiled, precision: str) -> None:
+def replay_selftest(folder: Path, compiled: Any, precision: str) -> None:
     """Compare what the model says about its self-test images here with what it said where it was saved.
 
     Raises:

@@ -99,8 +99,10 @@ def _convert(module: nn.Module, example: Tensor) -> ov.Model:
     dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} if example.ndim == 3 else {0: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), _quiet():
         example = example.repeat(1, 2, 1) if example.ndim == 3 else example
-        program = torch.export.export(module, (example,), dynamic_shapes=(dims,))
-        return ov.convert_model(program)
+        try:
+            return ov.convert_model(torch.export.export(module, (example,), dynamic_shapes=(dims,)))
+        except Exception:  # either library raises many kinds for what it does not know; the older way in knows some more
+            return ov.convert_model(module, example_input=example)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import frostline
-from frostline.artifact import Compiled, read_model, write_model
+from frostline.artifact import make_runner, read_model, write_model
 from frostline.config import Settings
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
@@ -212,7 +212,8 @@ def _judge(trained: Trained, splits: Splits, settings: Settings, run: Run) -> fl
         return None
     with run.timing("test"):
         card, graph = read_model(run.model_folder)
-        probabilities = trained.judge(Compiled(graph, card.precision), splits.test)
+        runner = make_runner(graph, run.model_folder, card.values, card.precision)
+        probabilities = trained.judge(runner, splits.test)
     scores = _keep("test", Predictions(*_columns(splits.test, probabilities)), run)
     low, high = scores["interval"]
     say(f"Test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")

@@ -10,7 +10,6 @@ from torch import nn
 
 from frostline import engine
 from frostline.anytime import Extracted, FeatureTable, extract_splits, more_images
-from frostline.artifact import Compiled
 from frostline.calibrate import apply_temperature
 from frostline.config import Settings
 from frostline.convert import convert_head
@@ -112,7 +111,14 @@ def _joined(frozen: Frozen, head: FittedHead, settings: Settings) -> tuple[Any, 
     network, precision = frozen.graph, frozen.precision
     if network is None:  # torch gave the features; the saved model is compiled for a processor all the same
         precision = engine.resolve_precision("auto")
-        network = converted(frozen.loaded.network, frozen.preprocess, precision)[0]
+        try:
+            network = converted(frozen.loaded.network, frozen.preprocess, precision)[0]
+        except RuntimeError as error:
+            say(
+                f"The saved model has no compiled graph and will need torch to predict: {str(error).splitlines()[0][:160]}",
+                "yellow",
+            )
+            return None, "f32"
     return engine.join(
         engine.with_views(network, settings.views), convert_head(head.module, frozen.width, head.temperature)
     ), precision
@@ -131,6 +137,7 @@ def _architecture(frozen: Frozen, head: FittedHead, settings: Settings) -> dict[
         "backbone": frozen.loaded.name,
         "weights": frozen.loaded.origin,
         "weights_digest": frozen.loaded.digest,
+        "model_args": frozen.loaded.model_args,
         "head": settings.head,
         "features": frozen.width,
         "parameters": frozen.loaded.parameters + trained,
@@ -139,7 +146,7 @@ def _architecture(frozen: Frozen, head: FittedHead, settings: Settings) -> dict[
     }
 
 
-def _judged(saved: Compiled, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:
+def _judged(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:
     parts = []
     with stage(f"predict {images.name}", len(images)) as bar:
         for block in frozen.extract(images, np.arange(len(images)), caches):

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline import engine
-from frostline.artifact import Compiled
 from frostline.calibrate import apply_temperature, fit_temperature, undetermined
 from frostline.config import Settings
 from frostline.convert import convert_head, convert_network
@@ -132,7 +131,7 @@ def _width(network: Any) -> int:
     return int(network.head.in_features)
 
 
-def _judged(saved: Compiled, images: ImageSet, preprocess: Preprocess) -> NDArray[np.float32]:
+def _judged(saved: Any, images: ImageSet, preprocess: Preprocess) -> NDArray[np.float32]:
     rows = [np.arange(i, min(i + engine.BATCH, len(images))) for i in range(0, len(images), engine.BATCH)]
     with stage(f"predict {images.name}", len(images)):
         blocks = saved.body.run(stored_blocks(images, rows, preprocess))

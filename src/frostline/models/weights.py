@@ -28,6 +28,7 @@ class Loaded:
         network: in inference mode, without gradients.
         mean, std, kernel, crop: the preprocessing that belongs to the weights.
         digest: BLAKE2b-128 over names, shapes and values of all weights, and over the arguments the network was built with.
+        model_args: arguments beside the size that the network was built with.
         origin: where the weights came from, with their licence where the card gives one.
         notes: sentences for the screen and the record.
     """
@@ -40,6 +41,7 @@ class Loaded:
     crop: float
     digest: str
     origin: str
+    model_args: dict[str, Any]
     notes: tuple[str, ...] = ()
 
     @property
@@ -77,6 +79,7 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         crop=float(config["crop_pct"]),
         digest=_digest(network, config.get("model_args", {})),
         origin=origin,
+        model_args=dict(config.get("model_args", {})),
         notes=tuple(notes),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from frostline.artifact import Compiled, ModelCard, read_model, replay_selftest, seen_digests
+from frostline.artifact import ModelCard, make_runner, read_model, replay_selftest, seen_digests
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.decode import as_array
@@ -42,7 +42,7 @@ class Predictor:
         self.folder = model_folder(Path(folder))
         self.card, graph = read_model(self.folder)
         self.precision = self._resolve(precision)
-        self._compiled = Compiled(graph, self.precision, batch, threads)
+        self._compiled = make_runner(graph, self.folder, self.card.values, self.precision, batch, threads)
         self.batch = batch
         replay_selftest(self.folder, self._compiled, "bf16" if "bf16" in (self.precision, self.card.precision) else "f32")
 

@@ -1,0 +1,76 @@
+"""A saved model that no compiler took: its network is built again and run by torch. Slower, and said so where it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from frostline.models.backbones import FeatureNetwork, build
+from frostline.models.eager import EagerEngine
+from frostline.models.heads import HEADS, make_head
+from frostline.preprocess import Preprocess
+
+
+class Rebuilt:
+    """Gives what ``artifact.Compiled`` gives, from ``weights.safetensors`` and the architecture in the card.
+
+    Args:
+        weights: the file; names begin with "backbone." or "head.".
+        card: the values of ``model.json``.
+    """
+
+    def __init__(self, weights: Path, card: Mapping[str, Any]) -> None:
+        architecture, preprocess = card["architecture"], Preprocess.from_dict(card["preprocess"])
+        state = load_file(weights)
+        backbone = build(architecture["backbone"], preprocess.size, **architecture["model_args"])
+        network = FeatureNetwork(backbone)
+        network.load_state_dict(_part(state, "backbone."))
+        self.body = _Views(EagerEngine(network.eval(), preprocess, "cpu", "f32"), card["views"])
+        self.head = _Head(_head(architecture, len(card["classes"]), _part(state, "head.")), card["temperature"])
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, h, w, 3) uint8 of the stored size to (N, K)."""
+        size = self.body.batch
+        blocks = (images[i : i + size] for i in range(0, len(images), size))
+        return np.concatenate([self.head.features(features) for (features,) in self.body.run(blocks)])
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _head(architecture: Mapping[str, Any], classes: int, state: Mapping[str, Tensor]) -> nn.Module:
+    name, features = architecture["head"], int(architecture["features"])
+    head: nn.Module = make_head(name, features, classes) if name in HEADS else nn.Linear(features, classes)
+    head.load_state_dict(dict(state))
+    return head.eval()
+
+
+class _Views:
+    """Features (n, V, D) of blocks, view 1 being the mirror image."""
+
+    def __init__(self, engine: EagerEngine, views: int) -> None:
+        self.engine, self.views, self.batch = engine, views, engine.batch
+
+    def run(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        for block in blocks:
+            seen = [block, block[:, :, ::-1]][: self.views]
+            yield (np.stack([features for (features,) in self.engine.run(seen)], axis=1),)
+
+
+class _Head:
+    def __init__(self, head: nn.Module, temperature: float) -> None:
+        self.head, self.temperature = head, temperature
+
+    @torch.inference_mode()
+    def features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, V, D) to (N, K): log-probabilities averaged over views, then the temperature."""
+        log_p = torch.log_softmax(self.head(torch.from_numpy(features)), -1).mean(1)
+        return (log_p / self.temperature).softmax(-1).numpy()
