@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The real data and weights that tests marked "real" read; see docs/evaluation.md.
 SHARED := ../shared
-SOURCES := src tests bench scripts
+SOURCES := src tests bench scripts docs
 
 .PHONY: help setup demo test lint format fast-tests test-install test-real lock bench docs clean
 

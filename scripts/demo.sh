@@ -14,18 +14,18 @@ run() {
     "$@"
 }
 
-run frostline train digits --recipe cnn-vgg --out $runs/cnn-vgg --overwrite --config $settings
-run frostline train digits --recipe cnn-small --out $runs/cnn-small --overwrite --config $settings
-run frostline evaluate $runs/cnn-vgg digits
+run frostline train digits --recipe cnn-vgg --out $runs/digits-vgg --overwrite --config $settings
+run frostline train digits --recipe cnn-small --out $runs/digits-small --overwrite --config $settings
+run frostline evaluate $runs/digits-vgg digits
 run python scripts/digit_images.py $runs/images
-run frostline predict $runs/images --model $runs/cnn-vgg --top 2
-run frostline compare $runs/cnn-vgg $runs/cnn-small
+run frostline predict $runs/images --model $runs/digits-vgg --top 2
+run frostline compare $runs/digits-vgg $runs/digits-small
 
 title "Where everything is"
 cat <<TEXT
-  $runs/cnn-vgg          the run: settings, scores, predictions, history; run.json says what is in it
-  $runs/cnn-vgg/model    the model: predicts without torch
-  $runs/cnn-vgg/plots    learning curves and confusion matrices
+  $runs/digits-vgg       the run: settings, scores, predictions, history; run.json says what is in it
+  $runs/digits-vgg/model    the model: predicts without torch
+  $runs/digits-vgg/plots    learning curves and confusion matrices
   $runs/images           ten digits of the test split as PNG files
 TEXT
 title "What to type next (the program is .venv/bin/frostline; \`source .venv/bin/activate\` makes it \`frostline\`)"
