@@ -117,8 +117,7 @@ class Logistic:
         self.mean, self.scale = moments.mean, moments.scale()
         self.classes = len(moments.y)
         self.prior = np.log((moments.y + 1) / (moments.n + self.classes))
-        values, vectors = np.linalg.eigh(moments.covariance() / self.scale**2)
-        self.values, self.vectors = np.maximum(values, 0), vectors
+        self.covariance = moments.covariance() / self.scale**2
 
     def fit(self, l2: float, start: Linear | None = None, tolerance: float = 1e-5) -> Linear:
         """The head for one ``l2``.
@@ -128,9 +127,11 @@ class Logistic:
             start: a warm start, for example the head of a neighbouring ``l2``.
             tolerance: relative gain per iteration below which the search ends; at 1e-5 accuracy no longer moves.
         """
-        optimize = _scipy("optimize")
-        stretch = 1 / np.sqrt(self.values / 6 + l2 + 1e-8)
-        P = (self.vectors * stretch).astype(np.float32)  # (D, D): scaled W = P V
+        optimize, linalg = _scipy("optimize"), _scipy("linalg")
+        bound = self.covariance / 6
+        bound[np.diag_indices_from(bound)] += l2 + 1e-6
+        L = linalg.cholesky(bound, lower=True, overwrite_a=True)
+        P = linalg.solve_triangular(L, np.eye(len(L)), lower=True).T.astype(np.float32)  # (D, D): scaled W = P V
 
         def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             V, b = flat[self.classes :].reshape(-1, self.classes), flat[: self.classes]
@@ -139,16 +140,12 @@ class Logistic:
             gradient = P.T @ (dW + l2 * W)
             return loss + 0.5 * l2 * float(np.vdot(W, W)), np.concatenate([db, gradient.ravel()]).astype(np.float64)
 
-        V0 = np.zeros((len(self.mean), self.classes)) if start is None else self._coordinates(start, stretch)
+        V0 = np.zeros((len(self.mean), self.classes)) if start is None else L.T @ (start.weight.astype(np.float64) * self.scale)
         b0 = self.prior if start is None else start.bias + self.mean @ start.weight
         options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-7, "maxcor": 20}
         found = optimize.minimize(objective, np.concatenate([b0, V0.ravel()]), jac=True, method="L-BFGS-B", options=options)
         W = (P @ found.x[self.classes :].reshape(-1, self.classes)) / self.scale
         return _as_linear(W, found.x[: self.classes] - self.mean @ W)
-
-    def _coordinates(self, start: Linear, stretch: NDArray[np.float64]) -> NDArray[np.float64]:
-        W: NDArray[np.float64] = start.weight.astype(np.float64) * self.scale
-        return (self.vectors.T @ W) / stretch[:, None]
 
     def _loss(self, W: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
         """Mean cross-entropy at scaled weights W (D, K), with its gradients."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -59,3 +60,5 @@ class StopRule:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        # not through a buffered stream, which the interrupted code may be writing to
+        os.write(2, b"\nEnding here, with a finished model of what was seen. Ctrl-C again aborts.\n")
