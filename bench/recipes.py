@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -31,15 +32,15 @@ class Job:
     recipe: str
     options: tuple[str, ...] = ()
     weights: str = ""
-    again: bool = False  # a second time, with features cached and nothing fitted
+    caches: tuple[str, ...] = ("cold",)  # "warm": once more, with features cached; "one view": the image's features are cached
     seeds: bool = False  # for every seed
 
 
 JOBS = {
-    "densenet169": Job("densenet169-frozen", weights="densenet169.imagenet", again=True),
-    "densenet169-views": Job("densenet169-frozen", ("--views", "2"), "densenet169.imagenet"),
+    "densenet169": Job("densenet169-frozen", (), "densenet169.imagenet", ("cold", "warm")),
+    "densenet169-views": Job("densenet169-frozen", ("--views", "2"), "densenet169.imagenet", ("one view",)),
     "densenet169-stop": Job("densenet169-frozen", ("--stop-at", "0.9024"), "densenet169.imagenet", seeds=True),
-    "mobilenetv2": Job("mobilenetv2-frozen", weights="mobilenetv2_100.imagenet", again=True),
+    "mobilenetv2": Job("mobilenetv2-frozen", (), "mobilenetv2_100.imagenet", ("cold", "warm")),
     "cnn-small": Job("cnn-small"),
     "cnn-vgg": Job("cnn-vgg"),
 }
@@ -62,24 +63,26 @@ def main() -> None:
 def race(name: str, job: Job, asked: argparse.Namespace, place: Path) -> None:
     rows = []
     for seed in range(asked.seeds if job.seeds else 1):
-        with tempfile.TemporaryDirectory(dir=place) as home:
-            for cache in ("cold", "warm")[: 1 + job.again]:
-                rows.append(run(name, job, asked, place / f"{name}-{seed}-{cache}", home, seed, cache))
-                append_rows("recipes", rows[-1:])
-                print(json.dumps({key: rows[-1][key] for key in ("name", "cache", "accuracy", "wall_s", "to_model_s")}), flush=True)
+        home = place / f"home-{job.recipe}-{seed}"
+        for cache in job.caches:
+            if cache == "cold":
+                shutil.rmtree(home, ignore_errors=True)
+            rows.append(run(name, job, asked, place / f"{name}-{seed}-{cache.replace(' ', '-')}", home, seed, cache))
+            append_rows("recipes", rows[-1:])
+            print(json.dumps({key: rows[-1][key] for key in ("name", "cache", "accuracy", "wall_s", "to_model_s")}), flush=True)
     if len(rows) > 1 and job.seeds:
         mean = statistics.mean(row["accuracy"] for row in rows)
         print(f"{name}: mean of {len(rows)} seeds {mean:.4f}, longest {max(row['to_model_s'] for row in rows):.1f} s to the model")
 
 
-def run(name: str, job: Job, asked: argparse.Namespace, out: Path, home: str, seed: int, cache: str) -> dict[str, Any]:
+def run(name: str, job: Job, asked: argparse.Namespace, out: Path, home: Path, seed: int, cache: str) -> dict[str, Any]:
     machine = machine_speed()
     command = [sys.executable, "-m", "frostline", "train", asked.data, "--recipe", job.recipe, "--out", str(out), "--overwrite"]
     command += [*job.options, "--seed", str(seed)]
     if job.weights:
         command += ["--weights", str(asked.weights_root / job.weights)]
     started = time.monotonic()
-    subprocess.run(command, check=True, env={**os.environ, "FROSTLINE_HOME": home}, capture_output=True)
+    subprocess.run(command, check=True, env={**os.environ, "FROSTLINE_HOME": str(home)}, capture_output=True)
     wall = time.monotonic() - started
     scores = json.loads((out / "scores" / "test.json").read_text())
     record = json.loads((out / "run.json").read_text())["record"]
