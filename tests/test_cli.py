@@ -180,6 +180,25 @@ def test_a_folder_that_holds_other_things_is_left_alone(run, data, tmp_path):
     assert (tmp_path / "run" / "thesis.txt").read_bytes() == b"years"
 
 
+def test_without_the_packages_for_training(run, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "frostline.train_scratch", raising=False)
+    code, _, err = run("train", data, *QUICK, "--out", tmp_path / "run")
+    assert code == 2
+    assert "This needs torch, which the base install leaves out." in err
+    assert "pip install 'frostline[train]'" in err
+
+
+def test_another_missing_module_is_no_mistake_of_the_user(monkeypatch):
+    def broken():
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.setattr("frostline.show.recipes", broken)
+    monkeypatch.setattr(sys, "argv", ["frostline", "recipes"])
+    with pytest.raises(ModuleNotFoundError):
+        cli.main()
+
+
 def test_ctrl_c_is_code_130(run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

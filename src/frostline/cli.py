@@ -23,6 +23,8 @@ app = typer.Typer(
 
 #: The exit code that Typer gives where Ctrl-C ended a command.
 INTERRUPTED = 130
+#: Packages of the extra "train" that whole modules stand on; others are asked for where they are used.
+TRAINING = ("torch", "torchvision", "timm", "lightning_fabric", "huggingface_hub")
 
 Data = Annotated[str, typer.Argument(help="cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -166,13 +168,23 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached
     show.cleared() if clear else show.cache()
 
 
+def _fail(error: UserError) -> None:
+    typer.secho(f"Error: {error}", fg="red", err=True)
+    sys.exit(2)
+
+
 def main() -> Any:
     """Run a command; a user's mistake is said without a traceback and gives exit code 2."""
     try:
         app(prog_name="frostline")
     except UserError as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(2)
+        _fail(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in TRAINING:
+            raise
+        hint = "pip install 'frostline[train]'"
+        _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             typer.secho("Aborted. Cached features are kept; the same command uses them.", fg="yellow", err=True)
