@@ -46,7 +46,7 @@ def evaluate(
     if split not in ("train", "validation", "test"):
         raise UserError("There is no such split.", expected="train, validation or test", received=split)
     predictor = Predictor(model, precision)
-    source = _source(data, predictor.card, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    source = _source(data, predictor.card, strict)
     images = _rows(source, split, predictor.card)
     images = _matched(images, predictor.classes, unknown_as_wrong)
     seen = predictor.seen()
@@ -64,14 +64,14 @@ def evaluate(
     return predictions, {**score(predictions), **extra}
 
 
-def _source(data: str | Path, card: ModelCard, **options: Any) -> Source:
+def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
     """The data; by the groups of training where it has them, so that the split that was cut can be cut again."""
     if group := card.values["settings"]["group"]:
         try:
-            return load_source(data, group=group, **options)
+            return load_source(data, group=group, strict=strict, training=False)
         except UserError:  # other data, without that column; what else is wrong with it is said below
             pass
-    return load_source(data, **options)
+    return load_source(data, strict=strict, training=False)
 
 
 def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
@@ -90,6 +90,8 @@ def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | 
 
     Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
     """
+    if "train" not in source.sets:
+        return None
     options = {key: card.values["settings"][key] for key in ("seed", "validation_fraction", "validation_max")}
     wanted = card.values["data"]["fingerprints"]
     for cut_test in (True, False):

@@ -151,7 +151,7 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     ("folders", "message"),
     [
         (["cats", "dogs", "test"], "no train/ folder"),
-        (["test/cats", "val/cats"], "no train/ folder"),
+        (["test/cats", "val/cats"], "no usable training image"),
         (["train/a", "val/a", "validation/a"], "two folders for one split"),
         (["only"], "single class"),
         (["images", "labels"], "YOLO"),

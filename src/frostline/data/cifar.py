@@ -81,13 +81,14 @@ PUBLISHED = {
 }
 
 
-def load_cifar(which: str, place: str = "") -> Source:
+def load_cifar(which: str, place: str = "", training: bool = True) -> Source:
     """CIFAR-10 or CIFAR-100 as a Source with the official splits and the declared class order (CIFAR-100: the 100 fine classes).
 
     Args:
         which: "cifar10" or "cifar100".
         place: a folder of .bin files, the folder above it, or the .tar.gz archive; empty: downloaded once to the cache folder.
             A folder may hold any whole number of records and no test file; counts that are not the official ones go to the notes.
+        training: False: a folder without training files will do.
 
     Raises:
         UserError: no such files, a broken record (named by file and offset), or no download.
@@ -95,13 +96,14 @@ def load_cifar(which: str, place: str = "") -> Source:
     published = PUBLISHED[which]
     folder = _find_folder(which, published, place)
     classes = _class_names(folder, published)
-    sets, notes = {}, []
+    sets: dict[str, ImageSet] = {}
+    notes: list[str] = []
     for split, pattern, official in (
         ("train", published.train, published.official[0]),
         ("test", published.test, published.official[1]),
     ):
         files = [folder / name for name in natural_order(path.name for path in folder.glob(pattern))]
-        if split == "train" and not files:
+        if split == ("train" if training else "test") and not files and not sets:
             raise _not_found(which, published, folder)
         if files:
             sets[split] = _read_split(split, files, published, classes)
@@ -130,8 +132,8 @@ def _find_folder(which: str, published: Published, place: str) -> Path:
 def _not_found(which: str, published: Published, folder: Path) -> UserError:
     pickled = any((folder / name).exists() for name in ("data_batch_1", "train", "cifar-10-batches-py", "cifar-100-python"))
     return UserError(
-        f"No training images of {which} in {folder}.",
-        expected=f"files {published.train} of the binary version",
+        f"No images of {which} in {folder} to start from.",
+        expected=f"files {published.train} (to judge a model: or {published.test}) of the binary version",
         received="the Python version, which is pickled and not read" if pickled else "" if folder.is_dir() else "no such folder",
         hint=f"the binary version is at {published.url}",
     )

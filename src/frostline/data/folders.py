@@ -113,10 +113,11 @@ def _split_folders(walk: _Walk, top: list[os.DirEntry[str]]) -> list[tuple[str, 
     flat = not any(_has_folders(path) for _, path in splits)
     if not splits or (others and flat and names == ["train"]):  # a class may be called "train", as the vehicle
         return [("train", walk.root)]
-    if len(set(names)) < len(names) or "train" not in names:
-        problem = "two folders for one split" if "train" in names else "no train/ folder"
+    if len(set(names)) < len(names) or (others and "train" not in names):
+        problem = "two folders for one split" if len(set(names)) < len(names) else "no train/ folder"
         listed = ", ".join([f"{path.name}/" for _, path in splits] + others[:10])
-        raise UserError(f"{walk.root} has {problem}.", received=listed, hint="put the class folders into train/ and test/")
+        hint = "put the class folders into train/ and test/"
+        raise UserError(f"{walk.root} has {problem}.", received=listed, hint=hint)
     if others:
         walk.found.notes.append(f"Not looked at, because train/ stands beside it: {', '.join(others[:10])}.")
     _read_loose(walk, top)

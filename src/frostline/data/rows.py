@@ -96,8 +96,10 @@ def digest_bytes16(*parts: bytes | NDArray[np.uint8]) -> bytes:
     return bytes.fromhex(digest_bytes(*(part if isinstance(part, bytes) else part.data for part in parts)))
 
 
-def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool, small: int) -> Source:
+def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool, small: int, training: bool = True) -> Source:
     """Check every file and make the Source.
+
+    To judge a model (``training`` false) no training images and no two classes are needed: the classes are those of all splits.
 
     A class that training lacks is an error. With ``unknown_as_wrong`` its test images get the label ``UNKNOWN`` and count as wrong;
     its validation images are rejected and listed, since nothing can be chosen on an answer that no model can give.
@@ -108,7 +110,7 @@ def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool
     if not kept:
         listed = "; ".join(f"{reject.path}: {reject.reason}" for reject in rejects[:3])
         raise UserError(f"{name} holds no usable image.", received=listed or "nothing that could be an image")
-    classes = _classes(name, kept)
+    classes = _classes(name, kept) if training else natural_order(row.label for row in kept)
     kept, unknown = _without_unknown(kept, classes, unknown_as_wrong)
     size = _common_small_size([checked[row.path] for row in kept], small)
     sets = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,13 @@ _KNOWN = "cifar10, cifar100, cifar10:PATH, cifar100:PATH, digits, a folder of cl
 
 
 def load_source(
-    data: str | Path, *, strict: bool = False, unknown_as_wrong: bool = False, group: str = "", small: int = 64
+    data: str | Path,
+    *,
+    strict: bool = False,
+    unknown_as_wrong: bool = False,
+    group: str = "",
+    small: int = 64,
+    training: bool = True,
 ) -> Source:
     """Find, check and label the images of a data set.
 
@@ -29,6 +36,8 @@ def load_source(
         unknown_as_wrong: test images of classes that training lacks are kept, and count as wrong.
         group: the table's column whose equal values no split may divide.
         small: a folder or table whose images all have one size, with no side longer than this, becomes arrays instead of photos.
+        training: False, to judge a model: data without training images, or of one class, will do; the classes are those of all
+            splits.
 
     Returns:
         The Source: class names in one order for all splits; every file or row that was found is either in a set or in ``rejects``.
@@ -36,7 +45,7 @@ def load_source(
     Raises:
         UserError: nothing usable there, or not single-label classification.
     """
-    source = _load(str(data), unknown_as_wrong, group, small)
+    source = _load(str(data), unknown_as_wrong, group, small, training)
     if strict and source.rejects:
         listed = "\n".join(f"    {reject.path}: {reject.reason}" for reject in source.rejects[:10])
         more = "\n    …" if len(source.rejects) > 10 else ""
@@ -47,20 +56,21 @@ def load_source(
     return source
 
 
-def _load(data: str, unknown_as_wrong: bool, group: str, small: int) -> Source:
+def _load(data: str, unknown_as_wrong: bool, group: str, small: int, training: bool) -> Source:
+    options: dict[str, Any] = {"unknown_as_wrong": unknown_as_wrong, "small": small, "training": training}
     name, _, place = data.partition(":")
     path = Path(data).expanduser().absolute()
     is_table = path.suffix.lower() in TABLE_ENDINGS and not path.is_dir()
     if group and not is_table:
         raise UserError("Groups need a table.", expected="a .csv, .tsv or .parquet table with a column to group by", received=data)
     if name in PUBLISHED and (place or data == name):
-        return load_cifar(name, place)
+        return load_cifar(name, place, training)
     if data == "digits":
         return _load_digits()
     if is_table and path.exists():
-        return build_source(data, path, read_table(path, group=group), unknown_as_wrong=unknown_as_wrong, small=small)
+        return build_source(data, path, read_table(path, group=group), **options)
     if path.is_dir():
-        return build_source(data, path, scan_folder(path), unknown_as_wrong=unknown_as_wrong, small=small)
+        return build_source(data, path, scan_folder(path), **options)
     if path.exists():
         raise UserError(f"{data} is no data set.", expected=_KNOWN, received=f"a file ending in {path.suffix!r}")
     hint = "" if "/" in data or "." in data else nearest(data, [*PUBLISHED, "digits"])
