@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from frostline.files import home
@@ -19,9 +20,8 @@ from frostline.runs import PLOTS, Run
 _STYLE: Any = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 console = Console(**_STYLE)
 
-#: Columns that the table of runs needs: in a narrower terminal its lines wrap, rather than lose their ends.
-WIDEST = 130
-
+#: Of a table of runs, in characters.
+MOST_COLUMNS = 1000
 MIB = 2**20
 
 
@@ -79,7 +79,10 @@ def comparison(rows: Iterable[Mapping[str, Any]], tests: Iterable[Mapping[str, A
     """The table of runs, and a sentence for each pair."""
     from frostline.compare import render
 
-    Console(**_STYLE, width=max(console.width, WIDEST)).print(render(list(rows)))
+    shown = render(list(rows))
+    # in a narrower terminal its lines wrap, rather than lose their ends
+    needed = Measurement.get(console, console.options.update(width=MOST_COLUMNS), shown).maximum
+    Console(**_STYLE, width=max(console.width, needed)).print(shown)
     for test in tests:
         console.print(test["verdict"])
 
