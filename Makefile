@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# The newest Python that the lock file was made for; `make PYTHON=/path/to/python3 …` takes another.
-PYTHON ?= $(shell for v in 3.14 3.13 3.12 3.11; do command -v python$$v && break; done || command -v python3)
+# Which Python to make .venv with; empty: the newest from 3.11 to 3.14 that works.
+PYTHON ?=
 EXTRAS := train,report,dev
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make a virtual environment and install Frostline with some extras into it, at the versions of requirements.lock.
-# Usage: scripts/setup.sh PYTHON VENV EXTRAS
+# Usage: scripts/setup.sh PYTHON VENV EXTRAS; an empty PYTHON: the newest that works.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1 venv=$2 extras=$3
@@ -10,13 +10,21 @@ fail() {
     exit 1
 }
 
-[ -n "$python" ] || fail "no Python was found. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 setup"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "$python is too old or does not run; 3.11 or newer is needed: make PYTHON=/path/to/python3 setup"
+# A name on the path need not be a Python that runs, and one that runs need not be able to make environments.
+works() { "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+if [ -n "$python" ]; then
+    works "$python" || fail "$python does not run, is older than 3.11, or has no venv (on Debian: apt install python3-venv)."
+else
+    for python in python3.14 python3.13 python3.12 python3.11 python3 ''; do
+        [ -z "$python" ] || ! works "$python" || break
+    done
+    [ -n "$python" ] || fail "no Python 3.11 or newer with venv was found (on Debian: apt install python3-venv). Name one: make PYTHON=… setup"
+fi
 
 if ! "$venv/bin/python" -c '' 2>/dev/null; then
     echo "Making $venv with $("$python" --version) …"
-    "$python" -m venv --clear "$venv" || fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
+    "$python" -m venv --clear "$venv" || fail "$python could not make $venv."
 fi
 
 echo "Installing Frostline [$extras]: about 6 GB and two minutes the first time …"
