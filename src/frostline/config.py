@@ -61,6 +61,7 @@ class Settings:
     schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "constant"
     warmup_epochs: float = 0.0
     label_smoothing: float = 0.0
+    dropout_share: float = 1.0  # of the epochs, from the first, in which dropout is on ("early dropout", Liu et al. 2023)
     mirror: bool = False  # random horizontal flips of training images
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
     cutout: int = 0  # side of a random square set to the mean, 0 for none
@@ -126,6 +127,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("weight_decay", 0, 10),
     ("warmup_epochs", 0, 10_000),
     ("label_smoothing", 0, 0.9),
+    ("dropout_share", 0, 1),
     ("shift", 0, 512),
     ("cutout", 0, 512),
     ("patience", 0, 100_000),

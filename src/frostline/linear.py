@@ -1,7 +1,8 @@
 """Linear heads on features: closed-form ridge and multinomial logistic regression. NumPy, with SciPy for L-BFGS.
 
-Both see features x centred by their mean and divided by one scale s, the root of their mean variance, so that ``l2`` means the
-same for every backbone. N rows, D features, K classes.
+Both see features x centred by their mean and divided by their standard deviations s, so that ``l2`` means the same for every
+feature and every backbone: DenseNet169's features differ in size a million times, and with one scale for all, the small ones,
+which are as telling, would be penalised away (89.6 instead of 91.6 % on validation). N rows, D features, K classes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 #: Rows of a pass over the features that are held as float32 at once.
 CHUNK = 16_384
+#: A feature's scale is at least this share of the typical one.
+SMALLEST = 1e-4
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float32]:
@@ -80,18 +83,22 @@ class Moments:
         centred: NDArray[np.float64] = self.xx / self.n - np.outer(self.mean, self.mean)
         return centred
 
-    def scale(self) -> float:
-        """s: the root of the features' mean variance; 1 where nothing varies."""
-        variance = float(np.mean(np.diag(self.covariance())))
-        return variance**0.5 if variance > 1e-12 else 1.0
+    def scales(self) -> NDArray[np.float64]:
+        """s, (D,): the features' standard deviations, but none below a ten-thousandth of what is typical.
+
+        A feature that hardly ever differs from its mean would otherwise decide everything on the day that it does.
+        """
+        deviations: NDArray[np.float64] = np.sqrt(np.maximum(np.diag(self.covariance()), 0))
+        typical = float(np.sqrt(np.mean(deviations**2)))
+        return np.maximum(deviations, SMALLEST * typical) if typical > 0 else np.ones_like(deviations)
 
     def ridge(self, l2: float) -> Linear:
         """argmin mean |x W + b - onehot|² + l2 |W|², by Cholesky (Hoerl & Kennard 1970); b is not penalised."""
-        s = self.scale()
-        system = self.covariance() / s**2
+        s = self.scales()
+        system = self.covariance() / np.outer(s, s)
         system[np.diag_indices_from(system)] += max(l2, 1e-6)
-        target = (self.xy / self.n - np.outer(self.mean, self.y / self.n)) / s
-        solved: Any = _scipy("linalg").solve(system, target, assume_a="pos", overwrite_a=True) / s
+        target = (self.xy / self.n - np.outer(self.mean, self.y / self.n)) / s[:, None]
+        solved: Any = _scipy("linalg").solve(system, target, assume_a="pos", overwrite_a=True) / s[:, None]
         return _as_linear(solved, self.y / self.n - self.mean @ solved)
 
 
@@ -114,10 +121,10 @@ class Logistic:
 
     def __init__(self, features: Floats, labels: Labels, moments: Moments) -> None:
         self.features, self.labels = features, labels
-        self.mean, self.scale = moments.mean, moments.scale()
+        self.mean, self.scales = moments.mean, moments.scales()[:, None]
         self.classes = len(moments.y)
         self.prior = np.log((moments.y + 1) / (moments.n + self.classes))
-        self.covariance = moments.covariance() / self.scale**2
+        self.covariance = moments.covariance() / (self.scales * self.scales.T)
 
     def fit(self, l2: float, start: Linear | None = None, tolerance: float = 1e-5) -> Linear:
         """The head for one ``l2``.
@@ -140,16 +147,17 @@ class Logistic:
             gradient = P.T @ (dW + l2 * W)
             return loss + 0.5 * l2 * float(np.vdot(W, W)), np.concatenate([db, gradient.ravel()]).astype(np.float64)
 
-        V0 = np.zeros((len(self.mean), self.classes)) if start is None else L.T @ (start.weight.astype(np.float64) * self.scale)
+        V0 = np.zeros((len(self.mean), self.classes)) if start is None else L.T @ (start.weight * self.scales)
         b0 = self.prior if start is None else start.bias + self.mean @ start.weight
         options = {"maxiter": 500, "ftol": tolerance, "gtol": 1e-7, "maxcor": 20}
         found = optimize.minimize(objective, np.concatenate([b0, V0.ravel()]), jac=True, method="L-BFGS-B", options=options)
-        W = (P @ found.x[self.classes :].reshape(-1, self.classes)) / self.scale
+        W = (P @ found.x[self.classes :].reshape(-1, self.classes)) / self.scales
         return _as_linear(W, found.x[: self.classes] - self.mean @ W)
 
     def _loss(self, W: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
         """Mean cross-entropy at scaled weights W (D, K), with its gradients."""
-        raw = W / np.float32(self.scale)
+        scales = self.scales.astype(np.float32)
+        raw = W / scales
         bias = b - self.mean.astype(np.float32) @ raw
         loss, dW, db = 0.0, np.zeros_like(W), np.zeros(self.classes, np.float32)
         for start in range(0, len(self.labels), CHUNK):
@@ -164,7 +172,7 @@ class Logistic:
             db += residual.sum(0)
         n = np.float32(len(self.labels))
         # gradient by scaled, centred weights: (x - mean)ᵀ r / s
-        return loss / len(self.labels), (dW - np.outer(self.mean.astype(np.float32), db)) / (n * np.float32(self.scale)), db / n
+        return loss / len(self.labels), (dW - np.outer(self.mean.astype(np.float32), db)) / (n * scales), db / n
 
 
 def sweep(problem: Logistic, l2: Sequence[float], validation: Floats, labels: Labels) -> list[tuple[float, Linear, float, float]]:

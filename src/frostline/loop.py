@@ -23,7 +23,7 @@ from frostline.data.batches import Batches, stream_seed
 from frostline.errors import UserError
 from frostline.losses import make_loss, make_penalty
 from frostline.models.device import make_fabric, pick_device, pick_precision
-from frostline.models.layers import seeded
+from frostline.models.layers import seeded, switch_dropout
 from frostline.optim import make_optimizer, make_schedule, trainable_groups
 from frostline.progress import Stage, stage
 from frostline.stopping import StopRule
@@ -177,6 +177,7 @@ class _Run:
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.loss, self.penalty = make_loss(settings), make_penalty(network)
         self.steps = 0
+        self.dropout_epochs = math.ceil(settings.epochs * settings.dropout_share)
 
     def step(self, x: Tensor, y: Tensor, sums: _Sums) -> None:
         self.optimizer.zero_grad()
@@ -202,6 +203,7 @@ class _Run:
     def epoch(self, number: int, stop: StopRule, bar: Stage) -> Row:
         """Train one epoch, or up to the step after which ``stop`` holds."""
         self.network.train()
+        switch_dropout(self.network, number < self.dropout_epochs)
         sums, started = _Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY
         for x, y in self.batches.epoch(number):

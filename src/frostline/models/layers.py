@@ -27,10 +27,10 @@ class Dropout(nn.Module):
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(f"a dropout probability lies in [0, 1), not {p}")
-        self.p = p
+        self.p, self.active = p, True
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not self.training or not self.active or self.p == 0:
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
@@ -45,6 +45,13 @@ class Dropout(nn.Module):
 
 def _dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def switch_dropout(network: nn.Module, active: bool) -> None:
+    """Turn all dropout of a network on or off for training; in evaluation mode there is none anyway."""
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.active = active
 
 
 class PenalisedLinear(nn.Linear):
