@@ -1,0 +1,169 @@
+import json
+
+import pytest
+
+from frostline.config import Settings, parse_seconds
+from frostline.errors import UserError
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
+
+
+def test_an_unknown_setting_names_the_nearest():
+    with pytest.raises(UserError, match="no setting 'epoch'") as caught:
+        Settings().with_values(epoch=3)
+    assert "epochs" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("head", "linear", "logistic"),
+        ("kind", "both", "one of frozen, scratch"),
+        ("seed", 1.5, "a whole number"),
+        ("seed", True, "a whole number"),
+        ("seed", "x", "a whole number"),
+        ("lr", "fast", "a number"),
+        ("lr", True, "a number"),
+        ("lr", None, "a number"),
+        ("strict", "maybe", "true or false"),
+        ("strict", 1, "true or false"),
+        ("weights", 3, "a text"),
+        ("l2", "a,b", "a list of a number"),
+        ("l2", 0.1, "a list of a number"),
+        ("excuse", (1, 2), "a list of a text"),
+        ("feature_dtype", "int8", "float16"),
+        ("optimizer", "lamb", "one of adam, adamw, sgd"),
+    ],
+)
+def test_impossible_values_say_what_would_be_possible(name, value, expected):
+    with pytest.raises(UserError, match=f"Setting '{name}'") as caught:
+        Settings().with_values(**{name: value})
+    assert expected in caught.value.expected
+    assert caught.value.received
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("seed", [0, 2**32 - 1], [-1, 2**32]),
+        ("validation_fraction", [0.01, 0.9], [0.0, 1.0, -0.1]),
+        ("validation_max", [1], [0]),
+        ("image_size", [0, 4096], [-1, 5000]),
+        ("views", [1, 2], [0, 3]),
+        ("epochs", [1], [0]),
+        ("batch_size", [1, 65536], [0]),
+        ("lr", [1e-9, 1000.0], [0.0, -1.0, float("nan"), float("inf")]),
+        ("momentum", [0.0, 0.99], [1.0]),
+        ("weight_decay", [0.0, 10.0], [-0.1]),
+        ("label_smoothing", [0.0, 0.9], [1.0]),
+        ("shift", [0, 4], [-1]),
+        ("patience", [0, 5], [-1]),
+        ("stop_at", [0.0, 1.0], [1.1, -0.1, 90.0]),
+        ("budget", [0.0, 3600.0], [-1.0]),
+    ],
+)
+def test_ranges(name, inside, outside):
+    for value in inside:
+        assert getattr(Settings().with_values(**{name: value}), name) == value
+    for value in outside:
+        with pytest.raises(UserError, match=f"Setting '{name}' is out of range"):
+            Settings().with_values(**{name: value})
+
+
+@pytest.mark.parametrize("l2", [(), (-1.0,), (0.1, -1e-9)])
+def test_l2_is_a_list_of_numbers_that_are_not_negative(l2):
+    with pytest.raises(UserError, match="l2"):
+        Settings(l2=l2)
+
+
+def test_texts_become_what_the_setting_holds():
+    made = Settings().with_assignments(
+        [
+            "seed=7",
+            "lr = 0.01 ",
+            "batch-size=32",
+            "strict=true",
+            "unknown_as_wrong=No",
+            "l2=0.1,1,1e-3",
+            "excuse=a.weight,b.bias",
+            "weights=a=b",
+            "head=ridge",
+            "budget=60",
+        ]
+    )
+    assert (made.seed, made.lr, made.batch_size, made.strict, made.unknown_as_wrong) == (7, 0.01, 32, True, False)
+    assert (made.l2, made.excuse, made.weights, made.head) == ((0.1, 1.0, 1e-3), ("a.weight", "b.bias"), "a=b", "ridge")
+    assert type(made.budget) is float
+
+
+def test_an_empty_list_of_texts():
+    assert Settings(excuse=("a",)).with_assignments(["excuse="]).excuse == ()
+
+
+@pytest.mark.parametrize(("text", "message"), [("seed", "key=value"), ("seed=", "seed"), ("=3", "no setting ''"), ("sed=1", "sed")])
+def test_texts_that_say_nothing(text, message):
+    with pytest.raises(UserError, match=message):
+        Settings().with_assignments([text])
+
+
+def test_the_last_text_wins():
+    assert Settings().with_assignments(["seed=1", "seed=2"]).seed == 2
+
+
+def test_toml(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('backbone = "vgg16"\nviews = 2\nl2 = [0.1, 1]\nexcuse = ["a"]\nlr = 1\n')
+    made = Settings(seed=5).with_toml(path)
+    assert (made.backbone, made.views, made.l2, made.excuse, made.lr, made.seed) == ("vgg16", 2, (0.1, 1), ("a",), 1, 5)
+
+
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1\nseed = 2", "\xff", "[data]\nseed = 1", "sed = 1", 'seed = "x"'])
+def test_broken_toml(text, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError):
+        Settings().with_toml(path)
+
+
+def test_toml_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="Cannot read settings"):
+        Settings().with_toml(tmp_path / "none.toml")
+
+
+def test_settings_survive_json():
+    made = Settings(seed=3, l2=(0.1,), excuse=("a",), views=2)
+    assert Settings().with_values(**json.loads(json.dumps(made.as_dict()))) == made
+
+
+def test_settings_do_not_change():
+    with pytest.raises(AttributeError):
+        Settings().seed = 3
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_is_named_for_what_it_is(name):
+    made = recipe(name)
+    assert made.recipe == name
+    assert made.kind == ("frozen" if name.endswith("-frozen") else "scratch")
+    if made.kind == "frozen":
+        assert made.backbone == name.removesuffix("-frozen")
+    else:
+        assert made.network == name
+    assert name in RECIPES[name].__doc__
+
+
+def test_the_best_recipes_are_recipes():
+    assert (recipe(BEST_FROZEN).kind, recipe(BEST_SCRATCH).kind) == ("frozen", "scratch")
+    with pytest.raises(UserError, match="no recipe 'mobilenet-frozen'") as caught:
+        recipe("mobilenet-frozen")
+    assert "mobilenetv2-frozen" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("2.5", 2.5), ("1.5M", 90), (None, None)])
+def test_seconds(text, seconds):
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-5s", "0", "soon", "1d", "inf", "nan", "5 apples"])
+def test_what_is_no_time(text):
+    with pytest.raises(UserError, match="no time"):
+        parse_seconds(text)
