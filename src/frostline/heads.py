@@ -95,7 +95,7 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
         if settings.head == "ridge":
             refitted = total.ridge(l2)
         else:
-            refitted = Logistic(x, np.concatenate([labels, judged]), total).fit(l2, head, tolerance=1e-6)
+            refitted = Logistic(x, np.concatenate([labels, judged]), total).fit(l2, head, tolerance=3e-6)
     record = {
         "head": settings.head,
         "l2": l2,
