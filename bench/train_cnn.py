@@ -11,11 +11,12 @@ Rows go to results/train_cnn.csv.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from contest import serve
 
 NETWORKS = ("cnn-vgg", "cnn-small")
 ROUNDS = 7
@@ -65,16 +66,6 @@ def race(network: str) -> list[dict[str, Any]]:
         }
         for name, found in speeds.items()
     ]
-
-
-def serve(about: dict[str, Any], repeat: Any) -> None:
-    """Warm up, say so, then one repetition for every line on standard input."""
-    repeat()
-    answers = sys.stdout
-    sys.stdout = sys.stderr
-    print(json.dumps(about), file=answers, flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(repeat()), file=answers, flush=True)
 
 
 def ours(network: str) -> None:
