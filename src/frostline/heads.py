@@ -89,8 +89,7 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
     total = found.moments.added(total)
     with stage(f"fit {settings.head} head"):
         tried = _tried(x[:n], labels, found.moments, validation, judged, settings)
-        # the most accurate on validation; of equals the one with the lower log loss
-        l2, head, accuracy, loss = max(tried, key=lambda item: (item[2], -item[3]))
+        l2, head, accuracy, loss = _best(tried, settings.head)
         log_p = log_softmax(head.logits(validation))
         if settings.head == "ridge":
             refitted = total.ridge(l2)
@@ -105,6 +104,11 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
         "refitted_on": f"training and validation, {n + m} images, with the l2 chosen on validation",
     }
     return _finished(_module(refitted), log_p, judged, record)
+
+
+def _best(tried: list[tuple[float, Linear, float, float]], head: str) -> tuple[float, Linear, float, float]:
+    """The lowest log loss on validation, which varies less than accuracy; ridge has no probabilities, so there accuracy decides."""
+    return max(tried, key=lambda item: (item[2], -item[3]) if head == "ridge" else (-item[3], item[2]))
 
 
 def _tried(
