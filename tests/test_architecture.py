@@ -72,6 +72,7 @@ LAYERS = [
     "loop",
     "heads",
     # the model directory, and what is trained into one
+    "models.rebuilt",
     "artifact",
     "trained",
     "train_frozen",

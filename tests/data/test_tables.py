@@ -122,12 +122,14 @@ def test_rows_that_repeat_or_contradict(folder: Path) -> None:
         load(folder, "path,label\nimg/0.jpg,a\nimg/0.jpg,b\nimg/1.jpg,a\n")
 
 
-def test_one_image_in_two_splits_is_dropped_from_train(folder: Path) -> None:
-    source = load(
-        folder, "path,label,split\nimg/0.jpg,a,train\nimg/1.jpg,b,train\nimg/2.jpg,a,train\nimg/2.jpg,a,test\nimg/3.jpg,b,val\n"
-    )
+def test_one_image_in_two_splits_is_dropped_from_test(folder: Path) -> None:
+    train = "img/0.jpg,a,train\nimg/1.jpg,b,train\nimg/2.jpg,a,train\n"
+    source = load(folder, f"path,label,split\n{train}img/2.jpg,a,test\nimg/4.jpg,a,test\nimg/3.jpg,b,val\n")
     assert len(source.rejects) == 0
-    assert split(source).train.ids.tolist() == ["img/0.jpg", "img/1.jpg"]
+    splits = split(source)
+    assert splits.train.ids.tolist() == ["img/0.jpg", "img/1.jpg", "img/2.jpg"]
+    assert splits.test is not None
+    assert splits.test.ids.tolist() == ["img/4.jpg"]
 
 
 def test_parquet(folder: Path) -> None:

@@ -27,7 +27,7 @@ def test_every_head_is_covered_above():
 
 def test_only_the_second_kernel_of_dense_b_is_penalised():
     head = make_head("dense-b", 6, 3)
-    assert float(make_penalty(head)()) == pytest.approx(0.001 * float((head[3].weight ** 2).sum()), rel=1e-6)
+    assert make_penalty(head)().item() == pytest.approx(0.001 * (head[3].weight ** 2).sum().item(), rel=1e-6)
     make_penalty(head)().backward()
     assert torch.allclose(head[3].weight.grad, 0.002 * head[3].weight)
     assert [name for name, p in head.named_parameters() if p.grad is not None] == ["3.weight"]
