@@ -97,7 +97,7 @@ class Moments:
         return centred
 
     def scales(self) -> NDArray[np.float64]:
-        """s, (D,): the features' standard deviations, but none below a ten-thousandth of what is typical or ``RESOLVED`` of its mean.
+        """s, (D,): the features' standard deviations, none below ``SMALLEST`` of what is typical or ``RESOLVED`` of its mean.
 
         A feature that hardly ever differs from its mean would otherwise decide everything on the day that it does.
         """
