@@ -92,7 +92,8 @@ class _ViewAverage(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        return (torch.log_softmax(logits, -1).mean(1) / self.temperature).softmax(-1)
+        # OpenVINO 2026.4 computes only the first row of a division behind the mean: it comes before
+        return (torch.log_softmax(logits, -1) / self.temperature).mean(1).softmax(-1)
 
 
 def _convert(module: nn.Module, example: Tensor) -> ov.Model:
