@@ -4,7 +4,7 @@
 
 Two parts, by default both. ``arrays``: raw uint8 32×32 images in, pooled features at 160×160 out. Contestants are processes that
 stay alive; rounds are interleaved, so that a slow minute of the machine meets all of them; a ratio is the median over rounds.
-Frostline starts from digests and an empty cache each time. Peers run in their best batch, layout or compiler setting, found
+Frostline starts from digests and an empty cache each time. Peers run in their best batch and layout, found
 while warming up. ``photos``: a folder of JPEGs of about 500 px at the network's 224×224; in each round extraction, decoding alone
 (the faster of threads and processes) and inference alone, each on all cores; the bound is 1 / (1 / decoding + 1 / inference).
 Without ``--weights`` they are random (the speed is that of trained ones, but for layers that bf16 would harm). Rows go to
