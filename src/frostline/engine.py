@@ -77,16 +77,20 @@ class Engine:
         """
         flying: deque[tuple[ov.InferRequest, int]] = deque()
         idle = list(self.requests)
-        for block in blocks:
-            if not idle:
-                request, rows = flying.popleft()
-                yield self._collect(request, rows)
-                idle.append(request)
-            request = idle.pop()
-            request.start_async({0: self._padded(block)})
-            flying.append((request, len(block)))
-        for request, rows in flying:
-            yield self._collect(request, rows)
+        try:
+            for block in blocks:
+                if not idle:
+                    request, rows = flying.popleft()
+                    yield self._collect(request, rows)
+                    idle.append(request)
+                request = idle.pop()
+                request.start_async({0: self._padded(block)})
+                flying.append((request, len(block)))
+            while flying:
+                yield self._collect(*flying.popleft())
+        finally:  # a reader that leaves early must not leave requests at work
+            for request, _ in flying:
+                request.wait()
 
     def features(self, images: Array) -> Array:
         """The first output for (N, ...) inputs of any N, stacked."""
