@@ -17,6 +17,7 @@ from frostline.data.reading import stored_blocks
 from frostline.decode import as_array
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
+from frostline.errors import UserError
 from frostline.predictions import Predictions
 from frostline.preprocess import stored_image
 from frostline.progress import say, stage
@@ -96,6 +97,15 @@ def model_folder(folder: Path) -> Path:
     return inside if (inside / "model.json").is_file() and not (folder / "model.json").is_file() else folder
 
 
+def newest_run(folder: Path = Path("runs")) -> Path:
+    """The run under a folder that finished last, for somebody who named no model; said on the screen."""
+    runs = sorted(folder.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise UserError("No model was named, and there is no finished run.", expected=f"a run in {folder}/", hint="--model DIR")
+    say(f"Model: {runs[-1].parent}, the newest run.")
+    return runs[-1].parent
+
+
 def load_model(folder: str | Path, **options: Any) -> Predictor:
     """A saved model by its directory or its run's; see ``Predictor``."""
     return Predictor(folder, **options)
@@ -107,4 +117,4 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     return iter(take, [])
 
 
-__all__ = ["ImageLike", "ModelCard", "Predictor", "load_model", "model_folder"]
+__all__ = ["ImageLike", "ModelCard", "Predictor", "load_model", "model_folder", "newest_run"]
