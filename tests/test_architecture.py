@@ -51,6 +51,7 @@ LAYERS = [
     "compare",
     "plots",
     # compiled graphs, frozen features
+    "vino",
     "engine",
     "convert",
     "models",
@@ -179,3 +180,11 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_files_are_short():
     assert {name: lines for name, path in MODULES.items() if (lines := len(path.read_text("utf-8").splitlines())) > 300} == {}
+
+
+def test_nothing_is_reported_to_anyone():
+    """OpenVINO would otherwise report its use over the network, from a forked process."""
+    code = "import frostline.serve.predictor, frostline.convert, sys; print(sys.modules.get('openvino_telemetry'))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "None"
+    others = {name for name, path in MODULES.items() if any(found.split(".")[0] == "openvino" for found in imports(path))}
+    assert others == {"vino"}

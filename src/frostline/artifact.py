@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -27,6 +26,7 @@ from frostline.errors import UserError
 from frostline.files import digest_file, digest_json, sync_folder, write_json
 from frostline.preprocess import Preprocess
 from frostline.progress import say
+from frostline.vino import ov
 
 #: Version of ``model.json``.
 SCHEMA = 1

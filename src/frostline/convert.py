@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frostline.engine import Engine
 from frostline.preprocess import Preprocess, enlargement
+from frostline.vino import ov
 
 _COMPUTING = ("Convolution", "GroupConvolution", "MatMul")
 #: A bf16 graph may differ from f32 by this much (Euclidean norm, relative); layers are kept in f32 until it does not.

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from frostline.environment import cores, has_bf16
 from frostline.errors import UserError
+from frostline.vino import ops, ov
 
 #: Images per inference. Small batches on several streams beat large ones on few cores, and one fixed size means that a row's
 #: features do not depend on how many rows follow it.
