@@ -258,7 +258,7 @@ def test_converting_twice_writes_the_same_bytes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["graph.bin", "graph.xml"]
 
 
-def test_a_graph_read_again_gives_the_same_and_is_written_the_same(two, tmp_path):
+def test_a_graph_read_again_gives_the_same(two, tmp_path):
     graph = join(with_views(two, 2), convert_head(linear(8, 4), 8, 1.5))
     save_graph(graph, tmp_path / "graph.xml")
     again = read_graph(tmp_path / "graph.xml")
@@ -267,8 +267,6 @@ def test_a_graph_read_again_gives_the_same_and_is_written_the_same(two, tmp_path
         ((found,),) = Engine(again, "f32", (output,)).run([images])
         ((wanted,),) = Engine(graph, "f32", (output,)).run([images])
         np.testing.assert_allclose(found, wanted, atol=1e-6)
-    save_graph(again, tmp_path / "second.xml")
-    assert digest_file(tmp_path / "second.xml") == digest_file(tmp_path / "graph.xml")
 
 
 def test_nothing_in_a_saved_graph_names_a_place(two, tmp_path):

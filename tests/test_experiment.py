@@ -10,7 +10,7 @@ from drawing import tinted_folders
 
 import frostline
 from frostline import anytime, features
-from frostline.artifact import read_card, seen_digests
+from frostline.artifact import read_card, read_model, seen_digests
 from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
@@ -111,6 +111,20 @@ def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     assert (again.predicted == kept.predicted).all()
     assert run.record["trainable_parameters"] == 96 * 3 + 3
     Run.open(run.folder).verify()
+
+
+def test_the_graph_computes_what_the_saved_weights_and_the_temperature_say(first, folders, frozen):
+    from safetensors.numpy import load_file
+
+    folder, images = first[0].model_folder, load_data(folders, frozen).test.pixels
+    card, graph = read_model(folder)
+    weights = load_file(folder / "weights.safetensors")
+    features = Engine(graph, "f32").features(images).astype(np.float64)  # (N, V, D)
+    logits = features @ weights["head.weight"].T + weights["head.bias"]
+    log_p = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(-1, keepdims=True)
+    wanted = np.exp(log_p.mean(1) / card.temperature)
+    wanted /= wanted.sum(1, keepdims=True)
+    np.testing.assert_allclose(Predictor(folder).predict(images), wanted, atol=1e-4)
 
 
 def test_seen_images_are_those_of_training_and_validation(first, folders, frozen):
