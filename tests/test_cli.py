@@ -111,9 +111,7 @@ def test_help_loads_nothing_heavy(arguments):
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["trian"], ["train"], ["predict", "a.png"], ["train", "x", "--epoch", "3"], ["evaluate", "m"]]
-)
+@pytest.mark.parametrize("arguments", [["trian"], ["train"], ["predict"], ["train", "x", "--epoch", "3"], ["evaluate", "m"]])
 def test_what_cannot_be_parsed_is_code_2(run, arguments):
     code, _, err = run(*arguments)
     assert code == 2
