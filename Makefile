@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 SHARED := ../shared
 SOURCES := src tests bench scripts docs
 
-.PHONY: help setup demo test lint format fast-tests test-install test-real lock bench docs clean
+.PHONY: help setup demo test lint format fast-tests test-install test-slow test-real lock bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -44,6 +44,9 @@ fast-tests: setup ## The fast tests alone
 
 test-install: setup ## Install the base package alone in a fresh environment, and use it there
 	@$(BIN)/python -m pytest -m install
+
+test-slow: setup ## Killing training at ten random moments; minutes
+	@$(BIN)/python -m pytest -m slow
 
 test-real: setup ## Tests on the real data and weights in ../shared; minutes
 	@if [ -d $(SHARED) ]; then $(BIN)/python -m pytest -m real; \

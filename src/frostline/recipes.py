@@ -13,12 +13,18 @@ from frostline.errors import UserError, nearest
 
 
 def densenet169_frozen() -> Settings:
-    """``frostline train cifar10 --recipe densenet169-frozen``: DenseNet169 at 128, logistic regression."""
+    """``frostline train cifar10 --recipe densenet169-frozen``: DenseNet169 at 128, logistic regression.
+
+    6 minutes; 91.8 % (91.0 to 92.5, one seed).
+    """
     return Settings(backbone="densenet169")
 
 
 def mobilenetv2_frozen() -> Settings:
-    """``frostline train cifar10 --recipe mobilenetv2-frozen``: MobileNetV2 at 160, logistic regression."""
+    """``frostline train cifar10 --recipe mobilenetv2-frozen``: MobileNetV2 at 160, logistic regression.
+
+    2 minutes; 88.0 % (87.1 to 88.9, one seed).
+    """
     return Settings(backbone="mobilenetv2")
 
 
