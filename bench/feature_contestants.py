@@ -71,12 +71,11 @@ def extraction(frozen: Any, images: Any, visit: Callable[[int], None] = lambda r
 
 def inference(frozen: Any, n: int) -> float:
     """Images/s of the bare compiled network: OpenVINO's own queue over one fixed batch, outputs left where they are."""
-    import openvino
-
     from frostline.drawn import drawn_images
+    from frostline.vino import ov
 
     batch = frozen.engine.batch
-    queue = openvino.AsyncInferQueue(frozen.engine.compiled, len(frozen.engine.requests))
+    queue = ov.AsyncInferQueue(frozen.engine.compiled, len(frozen.engine.requests))
     block = drawn_images(batch, *frozen.preprocess.stored)
 
     def run() -> None:
