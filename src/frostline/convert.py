@@ -139,7 +139,12 @@ def with_exact_layers(graph: ov.Model, probe: NDArray[np.uint8]) -> tuple[ov.Mod
     total = _count(graph)
     for layers in (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, total):
         marked = _mark(graph, layers) if layers else graph
-        difference = _relative(Engine(marked, "bf16").features(probe), reference)
+        try:
+            difference = _relative(Engine(marked, "bf16").features(probe), reference)
+        except RuntimeError:  # OpenVINO 2026.4 cannot compile some borders between the precisions (ResNet50V2 after 6 layers)
+            if layers >= total:
+                raise
+            continue
         if difference <= BF16_TOLERANCE or layers >= total:
             return marked, layers, difference
     raise AssertionError("the last candidate is all layers")
