@@ -81,15 +81,21 @@ def find(name: str) -> Backbone:
     if architecture.split(".")[0] not in timm.list_models():
         close = nearest(architecture, timm.list_models())
         raise UserError(f"timm {timm.__version__} has no model '{architecture}'.", received=name, hint=close[:300])
-    config: Any = timm.get_pretrained_cfg(architecture, allow_unregistered=True) or timm.get_pretrained_cfg(
-        architecture.split(".")[0]
-    )
+    try:
+        config: Any = timm.get_pretrained_cfg(architecture) or timm.get_pretrained_cfg(architecture.split(".")[0])
+    except RuntimeError as error:  # a tag it does not know
+        known = ", ".join(timm.list_pretrained(f"{architecture.split('.')[0]}.*"))
+        raise UserError(f"timm {timm.__version__} has no weights '{architecture}'.", expected=known, received=name) from error
     side, fixed = config.input_size[1], bool(config.fixed_input_size)
     return Backbone(architecture, photos=side, arrays=side if fixed else min(160, side), sized=fixed)
 
 
 def build(name: str, size: tuple[int, int], **model_args: Any) -> Any:
-    """The bare timm network (no classifier, random weights) for inputs of ``size``."""
+    """The bare timm network (no classifier, random weights) for inputs of ``size``; ``model_args`` may be of a config.json."""
     row = find(name)
     sized: dict[str, Any] = {"img_size": size} if row.sized else {}
-    return timm.create_model(row.timm.split(".")[0], pretrained=False, num_classes=0, **sized, **model_args)
+    arguments = {**model_args, "num_classes": 0, **sized}
+    try:
+        return timm.create_model(row.timm.split(".")[0], pretrained=False, **arguments)
+    except TypeError as error:
+        raise UserError(f"timm {timm.__version__} cannot build '{row.timm}' with these arguments.", received=str(error)) from error

@@ -1,0 +1,275 @@
+"""Pretrained weights are loaded whole or not at all, and nobody is left guessing what is missing."""
+
+import json
+import shutil
+import urllib.request
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from frostline.drawn import drawn_images
+from frostline.errors import UserError
+from frostline.models.weights import architecture_of, at_hand, load
+
+NAME, SIZE = "timm:test_resnet", (64, 64)
+
+
+@pytest.fixture
+def folder(tiny_weights, tmp_path):
+    """A copy to change."""
+    return shutil.copytree(tiny_weights, tmp_path / "weights")
+
+
+def rewrite(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+    return str(folder)
+
+
+def reconfigure(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    return str(folder)
+
+
+def features(loaded):
+    with torch.inference_mode():
+        return loaded.network(torch.from_numpy(drawn_images(2, *SIZE)).permute(0, 3, 1, 2).float())[0].numpy()
+
+
+# a folder
+
+
+def test_a_folder_in_the_hubs_layout(tiny_weights):
+    loaded = load(NAME, SIZE, str(tiny_weights))
+    assert (loaded.mean, loaded.std, loaded.kernel, loaded.crop) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), "bicubic", 0.9)
+    assert loaded.origin == "test_resnet.drawn (cc0-1.0)"
+    assert (loaded.name, loaded.notes, loaded.model_args) == (NAME, (), {})
+    assert loaded.parameters == 372_688
+    assert not loaded.network.training
+    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+    given = load_file(tiny_weights / "model.safetensors")
+    for name, value in loaded.network.network.state_dict().items():
+        torch.testing.assert_close(value, given[name], rtol=0, atol=0)
+
+
+def test_loading_twice_gives_the_same(tiny_weights):
+    first, second = load(NAME, SIZE, str(tiny_weights)), load(NAME, SIZE, str(tiny_weights))
+    assert first.digest == second.digest
+    np.testing.assert_array_equal(features(first), features(second))
+
+
+def test_a_home_relative_path(tiny_weights, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny_weights.parent))
+    assert load(NAME, SIZE, f"~/{tiny_weights.name}").crop == 0.9
+
+
+def test_arguments_of_the_card_build_the_network(folder):
+    plain = load(NAME, SIZE, str(folder))
+    changed = load(NAME, SIZE, reconfigure(folder, model_args={"output_stride": 16, "num_classes": 1000}))
+    assert changed.digest != plain.digest
+    assert np.abs(features(changed) - features(plain)).max() > 1e-3
+    with pytest.raises(UserError, match="cannot build 'test_resnet' with these arguments"):
+        load(NAME, SIZE, reconfigure(folder, model_args={"wings": 2}))
+
+
+def test_what_the_card_does_not_say_is_timms_default(folder):
+    loaded = load(NAME, SIZE, reconfigure(folder, pretrained_cfg={}, license=None))
+    default = timm.get_pretrained_cfg("test_resnet")
+    assert (loaded.mean, loaded.std, loaded.kernel) == (default.mean, default.std, default.interpolation)
+    assert "licence not stated" in loaded.origin
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "config.json").write_text("[]"),
+        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04 a pickle"),
+        lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-5]),
+    ],
+)
+def test_a_damaged_folder_is_named(folder, damage):
+    damage(folder)
+    with pytest.raises(UserError) as caught:
+        load(NAME, SIZE, str(folder))
+    assert str(folder) in caught.value.message
+
+
+def test_weights_of_another_network(folder):
+    with pytest.raises(UserError, match="for another network") as caught:
+        load("resnet50", SIZE, str(folder))
+    assert (caught.value.expected, caught.value.received) == ("resnet50", "test_resnet")
+    assert "timm:test_resnet" in caught.value.hint
+    with pytest.raises(UserError, match="for another network"):
+        load(NAME, SIZE, reconfigure(folder, architecture=None))
+
+
+# names and shapes
+
+
+def test_every_difference_is_listed(folder):
+    def change(state):
+        del state["conv1.0.weight"], state["layer1.0.bn1.running_var"]
+        state["extra.weight"] = torch.zeros(3)
+        state["another.bias"] = torch.zeros(1)
+        state["bn1.bias"] = torch.zeros(7)
+
+    with pytest.raises(UserError, match="do not fit") as caught:
+        load(NAME, SIZE, rewrite(folder, change))
+    assert caught.value.received.split("\n    ") == [
+        "missing (2): conv1.0.weight, layer1.0.bn1.running_var",
+        "unexpected (2): another.bias, extra.weight",
+        f"of another shape (1): bn1.bias: (7,) instead of {tuple(load_file(folder / 'model.safetensors')['bn1.weight'].shape)}",
+    ]
+    assert "--set excuse=" in caught.value.hint
+
+
+def test_what_is_excused_may_differ_and_is_said(folder):
+    def change(state):
+        del state["bn1.bias"]
+        state["extra.weight"] = torch.zeros(3)
+
+    rewrite(folder, change)
+    with pytest.raises(UserError, match="do not fit"):
+        load(NAME, SIZE, str(folder), excuse=["extra.weight"])
+    loaded = load(NAME, SIZE, str(folder), excuse=["extra.weight", "bn1.bias"])
+    assert loaded.notes == ("Weights excused, by your leave: bn1.bias, extra.weight.",)
+
+
+def test_an_excuse_that_was_not_needed_is_not_said(tiny_weights):
+    assert load(NAME, SIZE, str(tiny_weights), excuse=["bn1.bias", "nothing"]).notes == ()
+
+
+def test_a_wrong_shape_is_not_excused(folder):
+    with pytest.raises(UserError, match="do not fit"):
+        load(NAME, SIZE, rewrite(folder, lambda state: state.update({"bn1.bias": torch.zeros(7)})), excuse=["bn1.bias"])
+
+
+def test_the_classifier_is_dropped_and_counters_may_lack(folder):
+    plain = load(NAME, SIZE, str(folder))
+
+    def change(state):
+        state["fc.weight"], state["fc.bias"] = torch.zeros(1000, 96), torch.zeros(1000)
+        for key in [key for key in state if key.endswith("num_batches_tracked")]:
+            del state[key]
+
+    loaded = load(NAME, SIZE, rewrite(folder, change))
+    assert (loaded.digest, loaded.notes) == (plain.digest, ())
+
+
+def test_the_digest_is_of_values_not_of_their_storage(folder, tmp_path):
+    def halve(state):
+        for key, value in state.items():
+            state[key] = value.half().float() if value.is_floating_point() else value
+
+    wanted = load(NAME, SIZE, rewrite(folder, halve)).digest
+    state = load_file(folder / "model.safetensors")
+    stored = {key: state[key].half() if state[key].is_floating_point() else state[key] for key in reversed(state)}
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load(NAME, SIZE, str(folder)).digest == wanted
+    assert load(NAME, SIZE, rewrite(folder, lambda state: state["bn1.bias"].add_(1))).digest != wanted
+
+
+# a bare file
+
+
+def test_a_bare_file_says_what_is_assumed(tiny_weights, tmp_path):
+    path = shutil.copy(tiny_weights / "model.safetensors", tmp_path / "mine.safetensors")
+    loaded, default = load(NAME, SIZE, str(path)), timm.get_pretrained_cfg("test_resnet")
+    assert (loaded.mean, loaded.std, loaded.kernel) == (default.mean, default.std, default.interpolation)
+    assert "mine.safetensors has no config.json" in loaded.notes[0]
+    assert loaded.origin == "mine.safetensors (licence not stated)"
+    assert loaded.digest == load(NAME, SIZE, str(tiny_weights)).digest
+
+
+@pytest.mark.parametrize(("name", "received"), [("w.bin", "another kind"), ("w.pth", "another kind"), ("none", "nothing is there")])
+def test_other_files_are_refused_unread(tmp_path, name, received):
+    if name != "none":
+        (tmp_path / name).write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(UserError, match="Cannot take weights") as caught:
+        load(NAME, SIZE, str(tmp_path / name))
+    assert received in caught.value.received
+    assert "safetensors" in caught.value.expected
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="Cannot read weights"):
+        load(NAME, SIZE, str(tmp_path / "none.safetensors"))
+
+
+# the hub
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network and an empty hub cache; counts what is asked."""
+    import huggingface_hub
+
+    asked = []
+
+    def refused(*given, **options):
+        asked.append(given)
+        raise OSError("Network is unreachable")
+
+    def absent(repository, file, local_files_only=False):
+        assert local_files_only, "the hub client's own retries take a minute"
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refused)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    return asked
+
+
+def test_without_a_network_it_says_how_to_give_a_folder(offline):
+    with pytest.raises(UserError, match="could not be had from timm's hub") as caught:
+        load("densenet169", SIZE)
+    assert "'densenet169' (timm/densenet169.tv_in1k)" in caught.value.message
+    assert "Network is unreachable" in caught.value.received
+    assert "--weights FOLDER" in caught.value.hint
+    assert "config.json" in caught.value.hint
+    assert len(offline) == 1
+    assert not at_hand("densenet169")
+
+
+def test_what_the_hub_has_is_loaded_like_a_folder(offline, monkeypatch, tiny_weights):
+    import huggingface_hub
+
+    asked = []
+
+    def kept(repository, file, local_files_only=False):
+        asked.append((repository, file, local_files_only))
+        return str(tiny_weights / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", kept)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "there")
+    loaded = load(f"{NAME}.r160_in1k", SIZE)
+    assert asked == [("timm/test_resnet.r160_in1k", file, True) for file in ("config.json", "model.safetensors")]
+    assert loaded.digest == load(NAME, SIZE, str(tiny_weights)).digest
+    assert at_hand(f"{NAME}.r160_in1k")
+    assert offline == []
+
+
+def test_a_network_without_weights_on_the_hub(offline):
+    without = next(name for name in timm.list_models() if not getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None))
+    with pytest.raises(UserError, match=f"no weights for '{without}'"):
+        load(f"timm:{without}", SIZE)
+    assert offline == []
+
+
+def test_the_network_that_weights_are_for(tiny_weights, folder):
+    assert architecture_of(str(tiny_weights)) == "test_resnet"
+    assert architecture_of(reconfigure(folder, architecture="test_resnet.r160_in1k")) == "test_resnet"
+    with pytest.raises(UserError, match="does not say which network"):
+        architecture_of(str(tiny_weights / "model.safetensors"))
+    with pytest.raises(UserError, match="hub layout"):
+        architecture_of(str(tiny_weights.parent))
