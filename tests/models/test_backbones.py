@@ -154,7 +154,7 @@ def test_unknown_names_suggest_the_nearest(name, hint):
 
 
 def test_an_unknown_tag_is_never_another_ones_weights():
-    with pytest.raises(UserError, match="no weights 'test_resnet.mine'") as caught:
+    with pytest.raises(UserError, match=r"no weights 'test_resnet\.mine'") as caught:
         find("timm:test_resnet.mine")
     assert caught.value.expected == "test_resnet.r160_in1k"
 

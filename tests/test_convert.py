@@ -1,0 +1,151 @@
+"""From torch to a graph: names, shapes, preprocessing inside, and layers kept in f32 where bf16 would do harm."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frostline import convert
+from frostline.convert import BF16_TOLERANCE, FromUint8, convert_head, convert_network, with_exact_layers
+from frostline.drawn import drawn_images
+from frostline.engine import Engine
+from frostline.environment import has_bf16
+from frostline.models.heads import HEADS, make_head
+from frostline.preprocess import Preprocess, enlarge
+
+MADE = Preprocess(size=(12, 20), stored=(8, 10), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
+
+
+class Small(nn.Module):
+    """Six convolutions; with ``uneven``, channels of the first differ in size ten thousand times and are levelled by the second."""
+
+    def __init__(self, uneven=False, maps=True):
+        super().__init__()
+        self.maps = maps
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(6))
+        if uneven:
+            self._cancel()
+
+    @torch.no_grad()
+    def _cancel(self):
+        # the second convolution subtracts nearly equal large numbers, of which bf16 keeps three digits
+        first, second = self.layers[0], self.layers[1]
+        first.weight[4:] = first.weight[:4] + 1e-3 * first.weight[4:]
+        first.bias[:] = 3
+        second.weight[:, 4:] = -second.weight[:, :4]
+        second.weight *= 3000
+        for layer in self.layers[1:]:
+            layer.bias[:] = 0
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return (x.mean((2, 3)), x) if self.maps else x.mean((2, 3))
+
+
+def test_preprocessing_in_torch_is_the_reference():
+    images = drawn_images(3, 8, 10)
+    found = FromUint8(nn.Identity(), MADE)(torch.from_numpy(images))
+    wanted = (enlarge(images.astype(np.float64), 12, 20, "bicubic") / 255 - MADE.mean) / MADE.std
+    np.testing.assert_allclose(found.numpy(), wanted.transpose(0, 3, 1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_names_and_shapes(maps):
+    graph = convert_network(Small(maps=maps).eval(), MADE)
+    assert [sorted(port.get_names()) for port in graph.inputs] == [["images"]]
+    assert [sorted(port.get_names()) for port in graph.outputs] == ([["features"], ["map"]] if maps else [["features"]])
+    assert str(graph.inputs[0].get_partial_shape()) == "[?,8,10,3]"
+    assert graph.inputs[0].get_element_type().get_type_name() == "u8"
+    assert str(graph.output("features").get_partial_shape()) == "[?,8]"
+
+
+def test_a_network_that_export_does_not_take_goes_the_older_way(monkeypatch):
+    images = drawn_images(3, 8, 10)
+    wanted = Engine(convert_network(Small().eval(), MADE), "f32").features(images)
+
+    def refuse(*_given, **_options):
+        raise RuntimeError("data-dependent control flow")
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    np.testing.assert_allclose(Engine(convert_network(Small().eval(), MADE), "f32").features(images), wanted, atol=1e-5)
+
+
+def test_conversion_leaves_the_network_as_it_was():
+    network = Small().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    convert_network(network, MADE)
+    assert all((network.state_dict()[name] == value).all() for name, value in before.items())
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+@pytest.mark.parametrize("name", ["linear", *HEADS])
+def test_a_head_is_averaged_over_any_number_of_views(name, views):
+    """Mean of log-probabilities, then the temperature; every row of a batch."""
+    head = nn.Linear(7, 5) if name == "linear" else make_head(name, 7, 5, seed=1).eval()
+    features = np.random.default_rng(0).normal(size=(20, views, 7)).astype(np.float32)
+    with torch.no_grad():
+        log_p = torch.log_softmax(head(torch.from_numpy(features)), -1).numpy().astype(np.float64)
+    for temperature in (1.0, 0.6, 4.0):
+        wanted = np.exp(log_p.mean(1) / temperature)
+        wanted /= wanted.sum(1, keepdims=True)
+        graph = convert_head(head, 7, temperature)
+        assert [sorted(port.get_names()) for port in (*graph.inputs, *graph.outputs)] == [["features"], ["probabilities"]]
+        np.testing.assert_allclose(Engine(graph, "f32", ("probabilities",)).features(features), wanted, atol=1e-5)
+
+
+@needs_bf16
+def test_a_network_that_bears_bf16_is_left_as_it_is():
+    graph = convert_network(Small().eval(), MADE)
+    marked, layers, difference = with_exact_layers(graph, drawn_images(16, 8, 10))
+    assert (layers, marked is graph) == (0, True)
+    assert difference <= BF16_TOLERANCE
+
+
+@needs_bf16
+def test_layers_that_bf16_would_harm_stay_in_f32():
+    graph, images = convert_network(Small(uneven=True).eval(), MADE), drawn_images(16, 8, 10)
+    exact = Engine(graph, "f32").features(images)
+    harmed = np.linalg.norm(Engine(graph, "bf16").features(images) - exact) / np.linalg.norm(exact)
+    assert harmed > BF16_TOLERANCE
+    marked, layers, difference = with_exact_layers(graph, images)
+    assert layers in (3, 4)  # the resize's products count as two
+    found = np.linalg.norm(Engine(marked, "bf16").features(images) - exact) / np.linalg.norm(exact)
+    assert difference == pytest.approx(found)
+    assert found <= BF16_TOLERANCE
+    np.testing.assert_array_equal(Engine(marked, "f32").features(images), exact)
+
+
+@needs_bf16
+def test_borders_that_do_not_compile_are_passed_over(monkeypatch):
+    graph, images = convert_network(Small(uneven=True).eval(), MADE), drawn_images(16, 8, 10)
+    real, made = convert.Engine, []
+
+    def failing(candidate, precision, *others):
+        made.append(precision)
+        if len(made) in (3, 4):  # the first two borders
+            raise RuntimeError("object is not initialized")
+        return real(candidate, precision, *others)
+
+    monkeypatch.setattr(convert, "Engine", failing)
+    _, layers, difference = with_exact_layers(graph, images)
+    assert layers == 6
+    assert difference <= BF16_TOLERANCE
+
+
+@needs_bf16
+def test_where_nothing_compiles_the_error_is_not_hidden(monkeypatch):
+    graph, images = convert_network(Small().eval(), MADE), drawn_images(16, 8, 10)
+    real = convert.Engine
+
+    def failing(candidate, precision, *others):
+        if precision == "bf16":
+            raise RuntimeError("object is not initialized")
+        return real(candidate, precision, *others)
+
+    monkeypatch.setattr(convert, "Engine", failing)
+    with pytest.raises(RuntimeError, match="not initialized"):
+        with_exact_layers(graph, images)
