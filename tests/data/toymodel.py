@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
 
 from frostline import engine
 from frostline.artifact import write_model
 from frostline.config import Settings
 from frostline.records import json_record
+from frostline.vino import ops, ov
 
 CLASSES = ("red", "green", "blue")
 #: The settings that decide how data was cut; a model's card has more.

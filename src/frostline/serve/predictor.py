@@ -61,7 +61,7 @@ class Predictor:
 
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Probabilities, (N, K), of a list of images, or of one (N = 1). An (N, H, W, 3) uint8 array is N images."""
-        if isinstance(images, bytes | str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        if isinstance(images, bytes | str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim != 4):
             images = [images]
         blocks = list(self.stream(images))
         return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)), np.float32)
