@@ -36,10 +36,7 @@ def relative(found, wanted):
 
 
 def settled(network, preprocess):
-    """Random weights that make sense: BatchNorm statistics of drawn images, and blocks that add a little to what they are given.
-
-    Half of the mean stays: drawn images differ so much less than photographs that centring would leave little but rounding.
-    """
+    """Random weights that make sense: BatchNorm statistics of drawn images, and blocks that add a little to what they are given."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean of the batches seen
@@ -48,20 +45,8 @@ def settled(network, preprocess):
             nn.init.constant_(parameter, 0.3)
     inputs = FromUint8(network, preprocess).train()
     with torch.no_grad():
-        inputs(torch.from_numpy(drawn_images(8, *STORED, seed=9)))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean *= 0.5
+        inputs(torch.from_numpy(drawn_images(16, *STORED, seed=9)))
     return network.eval()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Torch's threads wait for each other, which takes long where cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -151,12 +136,6 @@ def test_unknown_names_suggest_the_nearest(name, hint):
         find(name)
     assert hint in caught.value.hint
     assert caught.value.received == name
-
-
-def test_an_unknown_tag_is_never_another_ones_weights():
-    with pytest.raises(UserError, match=r"no weights 'test_resnet\.mine'") as caught:
-        find("timm:test_resnet.mine")
-    assert caught.value.expected == "test_resnet.r160_in1k"
 
 
 def test_arguments_reach_the_network():
