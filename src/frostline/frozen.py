@@ -126,7 +126,7 @@ def _graph(loaded: Loaded, preprocess: Preprocess, precision: str, key: dict[str
         described = json.loads(manifest.read_text("utf-8"))
         if all(digest_file(folder / name) == digest for name, digest in described["files"].items()):
             return engine.read_graph(folder / "graph.xml"), int(described["exact_layers"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # not there yet, or damaged: made anew
     graph, exact_layers = converted(loaded.network, preprocess, precision)
     folder.mkdir(parents=True, exist_ok=True)

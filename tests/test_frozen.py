@@ -1,0 +1,182 @@
+"""Below the frost line: the network is compiled once and kept, and its key knows everything that its features depend on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from frostline import engine, frozen
+from frostline.config import Settings
+from frostline.convert import FromUint8
+from frostline.data.imageset import ImageSet
+from frostline.data.rows import pixel_digests
+from frostline.drawn import drawn_images
+from frostline.environment import has_bf16
+from frostline.feature_cache import from_stored
+from frostline.frozen import freeze
+
+STORED = (20, 24)
+
+
+@pytest.fixture
+def settings(tiny_weights):
+    values = {"backbone": "timm:test_resnet", "weights": str(tiny_weights), "image_size": 48, "device": "cpu", "precision": "f32"}
+    return Settings(**values)
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_weights, tmp_path_factory):
+    """The graphs folder that a first call leaves."""
+    home = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FROSTLINE_HOME", str(home))
+        freeze(
+            Settings(backbone="timm:test_resnet", weights=str(tiny_weights), image_size=48, device="cpu", precision="f32"), STORED
+        )
+    return home / "graphs"
+
+
+@pytest.fixture
+def graphs(kept, cache_folder):
+    shutil.copytree(kept, cache_folder / "graphs")
+    return cache_folder / "graphs"
+
+
+@pytest.fixture
+def no_conversion(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("converted although the graph is kept")
+
+    monkeypatch.setattr(frozen, "converted", refuse)
+
+
+def image_set(n=5):
+    pixels = drawn_images(n, *STORED)
+    return ImageSet(
+        "train", ("a", "b"), np.zeros(n, np.int64), np.array([str(i) for i in range(n)]), pixel_digests(pixels), pixels=pixels
+    )
+
+
+def by_torch(made, pixels):
+    with torch.inference_mode():
+        return FromUint8(made.loaded.network, made.preprocess).eval()(torch.from_numpy(pixels.copy()))[0].numpy()
+
+
+def test_features_are_torchs_of_the_image_and_its_mirror(settings, graphs):
+    made, images = freeze(settings, STORED), image_set()
+    (block,) = made.extract(images, np.arange(5), made.caches(2, "float32"))
+    found = from_stored(block.features, "float32")
+    assert found.shape == (5, 2, made.width)
+    np.testing.assert_allclose(found[:, 0], by_torch(made, images.pixels), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[:, 1], by_torch(made, images.pixels[:, :, ::-1]), rtol=1e-3, atol=1e-4)
+
+
+def test_what_it_is(settings, graphs):
+    made = freeze(settings, STORED)
+    assert (made.width, made.precision, made.exact_layers) == (96, "f32", 0)
+    assert (made.preprocess.size, made.preprocess.stored, made.preprocess.kernel) == ((48, 48), STORED, "bicubic")
+    assert (made.preprocess.mean, made.preprocess.crop, made.preprocess.fit) == ((0.5, 0.4, 0.3), 0.9, "squash")
+    assert "f32" in made.notes[0]
+
+
+def test_photos_are_stored_at_the_size_that_is_seen(settings, monkeypatch):
+    monkeypatch.setattr(frozen, "_compiled", lambda loaded, preprocess, precision: preprocess)
+    assert freeze(settings.with_values(fit="pad"), None).stored == (48, 48)
+    default = settings.with_values(image_size=0)
+    assert (freeze(default, None).size, freeze(default, (32, 32)).size) == ((160, 160), (160, 160))
+
+
+def test_a_kept_graph_is_not_converted_again(settings, graphs, no_conversion):
+    images = drawn_images(3, *STORED)
+    np.testing.assert_allclose(
+        freeze(settings, STORED).engine.features(images), by_torch(freeze(settings, STORED), images), rtol=1e-3, atol=1e-4
+    )
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "graph.bin"),
+        lambda folder: flip(folder / "graph.xml"),
+        lambda folder: (folder / "graph.bin").unlink(),
+        lambda folder: (folder / "graph.json").unlink(),
+        lambda folder: (folder / "graph.json").write_text("{"),
+        lambda folder: (folder / "graph.json").write_text("{}"),
+        lambda folder: (folder / "graph.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_graph_is_made_anew(settings, graphs, damage, monkeypatch):
+    (folder,) = graphs.iterdir()
+    whole = engine.read_graph(folder / "graph.xml").clone()
+    damage(folder)
+    monkeypatch.setattr(frozen, "converted", lambda *_: (whole, 0))
+    made, images = freeze(settings, STORED), drawn_images(3, *STORED)
+    np.testing.assert_allclose(made.engine.features(images), by_torch(made, images), rtol=1e-3, atol=1e-4)
+    described = json.loads((folder / "graph.json").read_text())
+    assert set(described["files"]) == {"graph.xml", "graph.bin"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": (0.1, 0.2, 0.3)},
+        {"kernel": "bilinear"},
+        {"digest": "0" * 32},
+    ],
+)
+def test_the_key_knows_the_weights_and_their_preprocessing(settings, graphs, change, monkeypatch):
+    from dataclasses import replace
+
+    from frostline.models import weights
+
+    plain, load = freeze(settings, STORED), weights.load
+    monkeypatch.setattr(weights, "load", lambda *given: replace(load(*given), **change))
+    assert _folder(freeze(settings, STORED)) != _folder(plain)
+
+
+def _folder(made, dtype="float16", view=0):
+    return made.caches(2, dtype)[view].folder
+
+
+def test_the_key_knows_the_rest(settings, graphs, monkeypatch):
+    plain = freeze(settings, STORED)
+    folders = {_folder(plain), _folder(plain, "bfloat16"), _folder(plain, view=1), _folder(freeze(settings, (24, 20)))}
+    monkeypatch.setattr(frozen, "DECODER_VERSION", "pillow-0/0")
+    folders.add(_folder(freeze(settings, STORED)))
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "version", lambda: "2099.1")
+    monkeypatch.setattr(frozen, "home", lambda: graphs.parent)
+    folders.add(_folder(freeze(settings, STORED)))
+    assert len(folders) == 6
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
+def test_bf16_is_near_and_has_rows_of_its_own(settings, graphs):
+    made, exact = freeze(settings.with_values(precision="bf16"), STORED), freeze(settings, STORED)
+    images = drawn_images(8, *STORED)
+    difference = made.engine.features(images) - exact.engine.features(images)
+    assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(exact.engine.features(images))
+    assert _folder(made) != _folder(exact)
+    assert made.key["exact_layers"] == made.exact_layers
+
+
+def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):
+    def refuse(*_):
+        raise RuntimeError("No conversion rule for aten::strange\nmore")
+
+    monkeypatch.setattr(frozen, "converted", refuse)
+    made, images = freeze(settings, STORED), image_set()
+    assert "could not be compiled (No conversion rule for aten::strange)" in made.notes[0]
+    assert "torch runs it" in capsys.readouterr().err
+    assert made.graph is None
+    assert made.key["engine"].startswith("torch ")
+    (block,) = made.extract(images, np.arange(5), made.caches(2, "float32"))
+    np.testing.assert_allclose(block.features[:, 0], by_torch(made, images.pixels), rtol=1e-3, atol=1e-4)

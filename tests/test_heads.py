@@ -1,0 +1,160 @@
+"""Heads on features: what is chosen is chosen on validation, by a head that has not seen it."""
+
+import numpy as np
+import pytest
+import torch
+
+from frostline import anytime
+from frostline.anytime import Extracted, FeatureTable
+from frostline.calibrate import fit_temperature
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.feature_cache import to_stored
+from frostline.features import FeatureBlock
+from frostline.heads import fit_head
+from frostline.linear import Logistic, Moments, judge, log_softmax
+from frostline.stopping import StopRule
+
+K, D, N, M = 3, 8, 240, 90
+CENTRES = np.random.default_rng(4).normal(size=(K, D))
+
+
+def drawn(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, K, n)
+    return (CENTRES[labels] + 1.2 * rng.normal(size=(n, D))).astype(np.float32), labels
+
+
+def table(x, views=1, dtype="float32"):
+    made = FeatureTable(len(x), views, D, dtype)
+    made.add(FeatureBlock(np.arange(len(x)), to_stored(np.repeat(x[:, None], views, 1), dtype)))
+    return made
+
+
+def extracted(dtype="float32", views=1):
+    (x, y), (v, judged) = drawn(N, 0), drawn(M, 1)
+    moments = Moments(D, K)
+    moments.add(x, y)
+    return Extracted(table(x, views, dtype), table(v, views, dtype), moments), (x, y), (v, judged)
+
+
+def settings(**values):
+    return Settings(**{"head": "logistic", "l2": (1e-3, 1e-1, 10.0), "device": "cpu", "precision": "f32", **values})
+
+
+def fitted(values, found=None, stop=None, history=None):
+    made, (_, y), (_, judged) = extracted()
+    rows = history if history is not None else []
+    return fit_head(found or made, y, judged, values, stop or StopRule(), rows.append)
+
+
+def logits(module, x):
+    with torch.no_grad():
+        return module(torch.from_numpy(x)).numpy()
+
+
+def test_the_best_l2_on_validation_is_chosen_and_then_fitted_on_all():
+    _, (x, y), (v, judged) = extracted()
+    head = fitted(settings())
+    swept = {row["l2"]: row["validation_loss"] for row in head.record["swept"]}
+    assert head.record["l2"] == min(swept, key=swept.get)
+    assert head.record["validation_loss"] == min(swept.values())
+    both, labels = np.concatenate([x, v]), np.concatenate([y, judged])
+    total = Moments(D, K)
+    total.add(both, labels)
+    wanted = Logistic(both, labels, total).fit(head.record["l2"], tolerance=1e-9).logits(both)
+    np.testing.assert_allclose(np.exp(log_softmax(logits(head.module, both))), np.exp(log_softmax(wanted)), atol=3e-2)
+    assert "330 images" in head.record["refitted_on"]
+
+
+def test_validation_and_temperature_come_from_a_head_that_has_not_seen_validation():
+    _, (x, y), (v, judged) = extracted()
+    head = fitted(settings())
+    moments = Moments(D, K)
+    moments.add(x, y)
+    alone = Logistic(x, y, moments).fit(head.record["l2"], tolerance=1e-9)
+    np.testing.assert_allclose(np.exp(head.validation), np.exp(log_softmax(alone.logits(v))), atol=3e-2)
+    assert head.temperature == pytest.approx(fit_temperature(head.validation, judged))
+    assert head.record["temperature"] == head.temperature
+    assert head.record["validation_accuracy"] == pytest.approx((head.validation.argmax(1) == judged).mean())
+
+
+def test_ridge_takes_the_most_accurate_on_validation():
+    _, (x, y), (v, judged) = extracted()
+    head = fitted(settings(head="ridge", l2=(1e-4, 1e-2, 1.0, 1e4)))
+    moments, total = Moments(D, K), Moments(D, K)
+    moments.add(x, y)
+    total.add(np.concatenate([x, v]), np.concatenate([y, judged]))
+    accuracy = {l2: judge(moments.ridge(l2), v, judged)[0] for l2 in (1e-4, 1e-2, 1.0, 1e4)}
+    assert head.record["validation_accuracy"] == max(accuracy.values()) == accuracy[head.record["l2"]]
+    assert len(head.record["swept"]) == 4
+    np.testing.assert_allclose(logits(head.module, v), total.ridge(head.record["l2"]).logits(v), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_features_are_read_from_each_storage_type(dtype):
+    found, _, _ = extracted(dtype)
+    exact, stored = fitted(settings(l2=(0.1,))), fitted(settings(l2=(0.1,)), found)
+    np.testing.assert_allclose(stored.validation, exact.validation, atol=0.05)
+
+
+def test_two_equal_views_change_nothing_in_a_linear_head():
+    found, _, _ = extracted(views=2)
+    one, two = fitted(settings(l2=(0.1,))), fitted(settings(l2=(0.1,)), found)
+    np.testing.assert_allclose(two.validation, one.validation, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense-a", "dense-b", "dense-c", "dense-d"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_dense_heads_keep_their_best_weights(name, views):
+    found, _, (v, judged) = extracted(views=views)
+    history = []
+    head = fitted(settings(head=name, epochs=6, batch_size=32, lr=0.02), found, history=history)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    best = max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+    assert head.record["best"]["epoch"] == best["epoch"]
+    assert head.record["validation_accuracy"] == best["validation_accuracy"] > 0.6
+    assert not head.module.training
+    found_log_p = log_softmax(logits(head.module, v))
+    np.testing.assert_allclose(found_log_p, head.validation, atol=1e-4)
+    assert (found_log_p.argmax(1) == judged).mean() == pytest.approx(best["validation_accuracy"])
+
+
+def test_the_same_seed_gives_the_same_head():
+    values = settings(head="dense-d", epochs=2)
+    first, second, other = fitted(values), fitted(values), fitted(values.with_values(seed=1))
+    np.testing.assert_array_equal(first.validation, second.validation)
+    assert np.abs(first.validation - other.validation).max() > 0
+
+
+def test_a_dense_head_ends_when_asked():
+    history = []
+    head = fitted(settings(head="dense-c", epochs=50), stop=StopRule(stop_at=0.3), history=history)
+    assert "reached --stop-at 0.3" in head.record["ended"]
+    assert len(history) < 50
+
+
+def test_a_class_that_was_not_seen_is_said():
+    found, (_, y), (_, judged) = extracted()
+    with pytest.raises(UserError, match=r"every class was seen \(1 of 3 are missing\)") as caught:
+        fit_head(found, np.where(y == 2, 0, y), judged, settings(), StopRule(), print)
+    assert "--budget" in caught.value.hint
+
+
+def test_a_temperature_that_nothing_determines_stays_one(capsys):
+    found, (x, y), _ = extracted()
+    found.validation = table(x[:5])
+    head = fit_head(found, y, y[:5], settings(l2=(0.1,)), StopRule(), print)
+    assert head.temperature == 1
+    assert "fewer than 10" in head.record["temperature_note"]
+    assert "temperature stays 1" in capsys.readouterr().err
+
+
+def test_large_tables_are_fitted_from_files(monkeypatch):
+    from frostline import files, heads
+
+    plain = fitted(settings())
+    monkeypatch.setattr(files, "IN_MEMORY", 100)
+    found, _, _ = extracted()
+    np.testing.assert_allclose(fitted(settings(), found).validation, plain.validation, atol=1e-5)
+    assert heads.scratch_array is anytime.scratch_array
