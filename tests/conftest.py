@@ -26,10 +26,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = timm.create_model("test_resnet", num_classes=0)
-        images = torch.from_numpy(drawn_images(32, 64, 64)).permute(0, 3, 1, 2).float() / 255
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the plain mean of what it sees
+        images = torch.from_numpy(drawn_images(16, 64, 64)).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
-            for _ in range(20):
-                network((images - 0.5) / 0.5)
+            network((images - 0.5) / 0.5)
     save_file(network.state_dict(), folder / "model.safetensors")
     given = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "crop_pct": 0.9, "tag": "drawn"}
     config = {"architecture": "test_resnet", "license": "cc0-1.0", "pretrained_cfg": given}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from drawing import tinted_folders
 
-import frostline
 from frostline import anytime, features
 from frostline.artifact import read_card, read_model, seen_digests
 from frostline.config import Settings
@@ -65,13 +64,8 @@ def first(folders, frozen, tmp_path_factory):
 def compiled_already(first, cache_folder, monkeypatch, request):
     """The tiny network is converted once for this file; pictures are drawn by one test."""
     shutil.copytree(first[1] / "graphs", cache_folder / "graphs")
-    if "pictures" not in request.fixturenames:
+    if request.node.name != "test_from_scratch":
         monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
-
-
-@pytest.fixture
-def pictures():
-    """Asked for by the test that wants them."""
 
 
 @pytest.fixture
@@ -84,7 +78,7 @@ def rows():
     return sorted((entry["key"]["view"], entry["rows"]) for entry in entries())
 
 
-def test_from_scratch(folders, tmp_path, pictures):
+def test_from_scratch(folders, tmp_path):
     run = train(folders, SCRATCH.with_values(epochs=4), tmp_path / "run")
     opened, card = Run.open(tmp_path / "run"), read_card(run.model_folder)
     opened.verify()
@@ -293,13 +287,6 @@ def test_photos(frozen, tmp_path):
     predictor, splits = Predictor(tmp_path / "run"), load_data(tmp_path / "data")
     paths = [str(path) for path in splits.test.files]
     np.testing.assert_allclose(predictor.predict(paths), run.predictions("test").probabilities, atol=2e-3)
-
-
-def test_the_public_names(folders, first):
-    splits = frostline.load_data(folders)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (108, 12, 30)
-    assert frostline.load_model(first[0].folder).predict(splits.test.pixels).shape == (30, 3)
-    assert frostline.train is train
 
 
 def test_other_arguments_beside_the_same_weights_make_another_network(folders, frozen, cached, tiny_weights, tmp_path):

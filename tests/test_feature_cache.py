@@ -99,12 +99,6 @@ def test_digests_that_end_in_zero_bytes():
     np.testing.assert_array_equal(again.read(names[::-1]), stored([3, 2, 1]))
 
 
-def test_one_image_written_twice_is_one_row():
-    made = filled([4, 4, 5])
-    assert len(made) == len(cache()) == 2
-    np.testing.assert_array_equal(made.read(digests([4, 4])), stored([4, 4]))
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -129,11 +123,6 @@ def test_another_format_never_sees_these_rows(monkeypatch):
     filled([1])
     monkeypatch.setattr(feature_cache, "FORMAT", 2)
     assert not cache().has(digests([1])).any()
-
-
-def test_the_order_of_a_key_means_nothing():
-    filled([1])
-    assert FeatureCache(dict(reversed(KEY.items())), 3, "float16").has(digests([1])).all()
 
 
 # damage
