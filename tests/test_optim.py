@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.config import Settings
-from frostline.optim import OPTIMIZERS, make_optimizer, make_schedule, rate, trainable_groups
+from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, rate, trainable_groups
 
 
 def test_rates_by_hand():
@@ -27,7 +27,7 @@ def test_each_group_keeps_its_own_base_rate():
     a, b = (nn.Parameter(torch.ones(1)) for _ in range(2))
     settings = Settings(optimizer="sgd", lr=1.0, schedule="linear", epochs=2)
     optimizer = make_optimizer([{"params": [a]}, {"params": [b], "lr": 0.1}], settings)
-    schedule = make_schedule(optimizer, settings, steps_per_epoch=2)
+    schedule = Schedule(optimizer, settings, steps_per_epoch=2)
     seen = []
     for _ in range(4):
         seen.append([group["lr"] for group in optimizer.param_groups])
@@ -35,6 +35,16 @@ def test_each_group_keeps_its_own_base_rate():
         schedule.step()
     assert [pair[0] for pair in seen] == pytest.approx([1, 0.75, 0.5, 0.25])
     assert [pair[1] for pair in seen] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+def test_a_budget_that_ends_first_draws_the_schedule_with_it():
+    optimizer = make_optimizer([nn.Parameter(torch.ones(1))], Settings(optimizer="sgd", lr=1.0))
+    schedule = Schedule(optimizer, Settings(schedule="linear", epochs=10), steps_per_epoch=10)
+    rates = []
+    for spent in (0.0, 0.005, 0.5, 0.25, 1.0):  # of the budget; the steps would be 1, 2, 3, 4, 5 of 100
+        schedule.step(spent)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.99, 0.98, 0.5, 0.75, 0.01])
 
 
 def test_weight_decay_leaves_biases_norms_and_frozen_weights_alone():

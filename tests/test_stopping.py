@@ -34,6 +34,14 @@ def test_a_budget(elapsed, ends):
     assert made.reason == ("the budget of 60 s was spent" if ends else "")
 
 
+def test_the_share_of_a_budget_that_is_gone():
+    assert rule(30.0, budget_s=60).spent(0) == 0.5
+    assert rule(30.0, budget_s=60).spent(20) == 0.25
+    assert rule(90.0, budget_s=60).spent(0) == 1
+    assert rule(90.0, budget_s=60).spent(70) == 1  # what came before has used it up
+    assert rule(90.0).spent(0) == 0
+
+
 def test_once_ended_it_stays_ended():
     made = rule(stop_at=0.5)
     assert made.check(0.6)

@@ -24,8 +24,10 @@ from frostline.stopping import StopRule
 
 #: Validation images seen before the first training image: enough to judge within two points.
 FIRST = 2000
-#: Between two points of the learning curve the images grow by this factor.
-GROWTH = 1.25
+#: Between two points of the learning curve the images grow by this factor; by the smaller one near an accuracy waited for.
+GROWTH, CLOSELY = 1.25, 1.04
+#: Near is within this of it.
+NEAR = 0.03
 
 Rows = NDArray[np.int64]
 Extract = Callable[[ImageSet, Rows], Iterator[FeatureBlock]]
@@ -158,14 +160,18 @@ class _Curve:
         self.l2, self.searched = 0.01, 0
 
     def due(self) -> bool:
-        """Whether enough has come in since the last point; every block while an accuracy is waited for."""
-        before = self.found.curve[-1]["images"] if self.found.curve else 0
-        return self.found.train.count >= before * GROWTH or self.stop.stop_at is not None
+        """Whether enough has come in since the last point: a point costs as much as the features of a few images."""
+        if not self.found.curve:
+            return True
+        last = self.found.curve[-1]
+        near = self.stop.stop_at is not None and last["validation_accuracy"] >= self.stop.stop_at - NEAR
+        return self.found.train.count >= last["images"] * (CLOSELY if near else GROWTH)
 
     def add(self) -> dict[str, Any]:
         candidates = [self.l2]
         if self.found.train.count >= 2 * self.searched:  # more images ask for less regularisation: look again at every doubling
-            candidates, self.searched = [self.l2 / 4, self.l2, self.l2 * 4], self.found.train.count
+            # a tie changes nothing: it would else drift to one side
+            candidates, self.searched = [self.l2, self.l2 * 4, self.l2 / 4], self.found.train.count
         judged = [(*judge(self.head(l2), self.features, self.labels), l2) for l2 in candidates]
         accuracy, _, self.l2 = max(judged, key=lambda item: item[0])
         low, high = wilson_interval(round(accuracy * len(self.labels)), len(self.labels))

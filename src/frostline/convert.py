@@ -27,6 +27,10 @@ from frostline.vino import ov
 _COMPUTING = ("Convolution", "GroupConvolution", "MatMul")
 #: A bf16 graph may differ from f32 by this much (Euclidean norm, relative); layers are kept in f32 until it does not.
 BF16_TOLERANCE = 0.045
+#: A compiled graph in f32 that differs from torch by more (Euclidean norm, relative) computes something else.
+F32_TOLERANCE = 0.01
+#: The same for a head, of a probability.
+HEAD_TOLERANCE = 1e-3
 
 
 class FromUint8(nn.Module):
@@ -82,7 +86,17 @@ def convert_head(head: nn.Module, features: int, temperature: float) -> ov.Model
     graph.reshape({0: ov.PartialShape([-1, -1, features])})
     graph.inputs[0].set_names({"features"})
     graph.outputs[0].set_names({"probabilities"})
+    _check_head(graph, head, features, temperature)
     return graph
+
+
+def _check_head(graph: ov.Model, head: nn.Module, features: int, temperature: float) -> None:
+    probe = np.random.default_rng(0).standard_normal((5, 3, features)).astype(np.float32)
+    with torch.no_grad():
+        wanted = _ViewAverage(head, temperature).eval()(torch.from_numpy(probe)).numpy()
+    worst = float(np.abs(Engine(graph, "f32", ("probabilities",)).features(probe) - wanted).max())
+    if not worst <= HEAD_TOLERANCE:
+        raise RuntimeError(f"the compiled head differs from torch by {worst:.2g} in a probability")
 
 
 class _ViewAverage(nn.Module):
@@ -122,7 +136,25 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def with_exact_layers(graph: ov.Model, probe: NDArray[np.uint8]) -> tuple[ov.Model, int, float]:
+def checked_features(graph: ov.Model, network: nn.Module, preprocess: Preprocess, probe: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features of ``probe`` (n, h, w, 3) by the compiled graph in f32, once they are known to be torch's.
+
+    Raises:
+        RuntimeError: they are not; conversion or OpenVINO is wrong about an operation of this network.
+    """
+    found = Engine(graph, "f32").features(probe)
+    with torch.no_grad():
+        answer = FromUint8(network, preprocess).eval()(torch.from_numpy(probe))
+    wanted = (answer[0] if isinstance(answer, tuple) else answer).numpy()
+    difference = _relative(found, wanted)
+    if not difference <= F32_TOLERANCE:
+        raise RuntimeError(f"the compiled graph differs from torch by {difference:.2g}, more than {F32_TOLERANCE:g}")
+    return found
+
+
+def with_exact_layers(
+    graph: ov.Model, probe: NDArray[np.uint8], exact: NDArray[np.float32] | None = None
+) -> tuple[ov.Model, int, float]:
     """Keep as many of the first layers in f32 as bf16 inference needs to stay within ``BF16_TOLERANCE``.
 
     Networks whose BatchNorm is folded have first layers of very uneven channels (MobileNetV2's first depthwise
@@ -131,11 +163,12 @@ def with_exact_layers(graph: ov.Model, probe: NDArray[np.uint8]) -> tuple[ov.Mod
     Args:
         graph: from ``convert_network``.
         probe: (n, h, w, 3) uint8 drawn images.
+        exact: their features in f32; computed where not given.
 
     Returns:
         The marked graph (the marks are saved with it), the number of layers in f32, and the difference that remains.
     """
-    reference = Engine(graph, "f32").features(probe)
+    reference = Engine(graph, "f32").features(probe) if exact is None else exact
     total = _count(graph)
     for layers in (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, total):
         marked = _mark(graph, layers) if layers else graph

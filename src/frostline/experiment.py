@@ -194,7 +194,8 @@ def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str
         "settings": chosen,
         "training": timeless,
         "data": {
-            "source": splits.train.name,
+            "published": splits.record.get("published", ""),
+            "cut": splits.record.get("options", {}),
             "fingerprints": {"train": splits.train.fingerprint, "validation": splits.validation.fingerprint},
             "images": {"train": len(splits.train), "validation": len(splits.validation)},
         },

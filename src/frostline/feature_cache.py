@@ -151,6 +151,11 @@ def features_folder() -> Path:
     return home() / "features"
 
 
+def graphs_folder() -> Path:
+    """Where converted networks live."""
+    return home() / "graphs"
+
+
 def entries() -> list[dict[str, Any]]:
     """What the cache holds: one dict per key with ``folder``, ``key``, ``rows`` and ``bytes``."""
     found = []
@@ -168,7 +173,7 @@ def entries() -> list[dict[str, Any]]:
 def clear() -> int:
     """Delete all cached features and compiled graphs; returns the bytes freed."""
     freed = 0
-    for folder in (features_folder(), home() / "graphs"):
+    for folder in (features_folder(), graphs_folder()):
         freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         shutil.rmtree(folder, ignore_errors=True)
     return freed

@@ -35,6 +35,27 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def one_at_a_time(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds a lock on the file ``path``, which is made; other processes wait, and ``waiting`` is called where this one must.
+
+    A killed process leaves no lock. Where the system has no locks, nobody waits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as stream:
+        try:
+            import fcntl
+
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at ``path`` complete, or not at all: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)

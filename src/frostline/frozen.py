@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,19 @@ from frostline import engine
 from frostline.data.imageset import ImageSet
 from frostline.decode import DECODER_VERSION
 from frostline.drawn import drawn_images
-from frostline.feature_cache import FeatureCache
+from frostline.feature_cache import FeatureCache, graphs_folder
 from frostline.features import FeatureBlock, Runs, extract
-from frostline.files import digest_file, digest_json, home, write_json
+from frostline.files import digest_file, digest_json, write_json
 from frostline.preprocess import Preprocess
 from frostline.progress import say
 
 if TYPE_CHECKING:
     from frostline.config import Settings
     from frostline.models.weights import Loaded
+
+
+#: Of what ``convert`` makes of a network: raised when a change in it moves the features.
+CONVERSION_VERSION = 1
 
 
 @dataclass
@@ -99,19 +104,29 @@ def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:
     return _eager(loaded, preprocess, settings, [])
 
 
-def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str) -> Frozen:
-    key = {
+def _key(loaded: Loaded, preprocess: Preprocess) -> dict[str, Any]:
+    """What determines a feature whichever engine computes it."""
+    return {
         "weights": loaded.digest,
         "network": loaded.name,
+        "timm": version("timm"),
         "preprocess": preprocess.as_dict(),
         "decoder": DECODER_VERSION,
+    }
+
+
+def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str) -> Frozen:
+    key = {
+        **_key(loaded, preprocess),
         "engine": f"openvino {engine.version()}",
+        "conversion": CONVERSION_VERSION,
         "precision": precision,
         "batch": engine.BATCH,
     }
     graph, exact_layers = _graph(loaded, preprocess, precision, key)
     key["exact_layers"] = exact_layers
-    notes = [f"The first {exact_layers} layers are computed in f32: bf16 would move the features too far."] if exact_layers else []
+    notes = list(loaded.notes)
+    notes += [f"The first {exact_layers} layers are computed in f32: bf16 would move the features too far."] if exact_layers else []
     if precision == "f32":
         notes.append("The network is computed in f32, about half as fast as bf16 on processors that have it.")
     width = graph.output("features").get_partial_shape()[1].get_length()
@@ -120,7 +135,7 @@ def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str) -> Frozen:
 
 def _graph(loaded: Loaded, preprocess: Preprocess, precision: str, key: dict[str, Any]) -> tuple[Any, int]:
     """The converted network, kept under ``FROSTLINE_HOME``: conversion takes seconds, reading it a fraction of one."""
-    folder = home() / "graphs" / digest_json(key)
+    folder = graphs_folder() / digest_json(key)
     manifest = folder / "graph.json"
     try:
         described = json.loads(manifest.read_text("utf-8"))
@@ -137,13 +152,16 @@ def _graph(loaded: Loaded, preprocess: Preprocess, precision: str, key: dict[str
 
 
 def converted(network: Any, preprocess: Preprocess, precision: str) -> tuple[Any, int]:
-    """The network as a graph, and how many of its first layers are marked to stay in f32."""
-    from frostline.convert import convert_network, with_exact_layers
+    """The network as a graph that computes what torch does, and how many of its first layers are marked to stay in f32.
 
-    graph = convert_network(network, preprocess)
-    if precision == "f32":
-        return graph, 0
-    return with_exact_layers(graph, drawn_images(16, *preprocess.stored))[:2]
+    Raises:
+        RuntimeError: it cannot be compiled, or compiled it computes something else.
+    """
+    from frostline.convert import checked_features, convert_network, with_exact_layers
+
+    graph, probe = convert_network(network, preprocess), drawn_images(16, *preprocess.stored)
+    exact = checked_features(graph, network, preprocess, probe)
+    return (graph, 0) if precision == "f32" else with_exact_layers(graph, probe, exact)[:2]
 
 
 def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: list[str]) -> Frozen:
@@ -152,12 +170,9 @@ def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: li
     runner = EagerEngine(loaded.network, preprocess, settings.device, settings.precision)
     width = next(runner.run([drawn_images(1, *preprocess.stored)]))[0].shape[1]
     key = {
-        "weights": loaded.digest,
-        "network": loaded.name,
-        "preprocess": preprocess.as_dict(),
-        "decoder": DECODER_VERSION,
+        **_key(loaded, preprocess),
         "engine": runner.name,
         "precision": runner.precision,
         "batch": runner.batch,
     }
-    return Frozen(loaded, preprocess, None, runner, width, runner.precision, 0, key, notes)
+    return Frozen(loaded, preprocess, None, runner, width, runner.precision, 0, key, [*loaded.notes, *notes])

@@ -66,7 +66,7 @@ def evaluate(
 
 def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
     """The data; by the groups of training where it has them, so that the split that was cut can be cut again."""
-    if group := card.values["settings"]["group"]:
+    if group := card.values["data"].get("cut", {}).get("group"):
         try:
             return load_source(data, group=group, strict=strict, training=False)
         except UserError:  # other data, without that column; what else is wrong with it is said below
@@ -90,9 +90,9 @@ def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | 
 
     Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
     """
-    if "train" not in source.sets:
+    options = {key: value for key, value in card.values["data"].get("cut", {}).items() if key != "group"}
+    if "train" not in source.sets or not options:
         return None
-    options = {key: card.values["settings"][key] for key in ("seed", "validation_fraction", "validation_max")}
     wanted = card.values["data"]["fingerprints"]
     for cut_test in (True, False):
         try:

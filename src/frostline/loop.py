@@ -24,7 +24,7 @@ from frostline.errors import UserError
 from frostline.losses import make_loss, make_penalty
 from frostline.models.device import make_fabric, pick_device, pick_precision
 from frostline.models.layers import seeded, switch_dropout
-from frostline.optim import make_optimizer, make_schedule, trainable_groups
+from frostline.optim import Schedule, make_optimizer, trainable_groups
 from frostline.progress import Stage, stage
 from frostline.stopping import StopRule
 
@@ -164,7 +164,9 @@ def _trained(network: nn.Module, parameters: Iterable[Any] | None) -> list[dict[
 class _Run:
     """One training: the network, its optimizer and schedule, and the steps of an epoch."""
 
-    def __init__(self, network: nn.Module, batches: Batches, settings: Settings, parameters: Iterable[Any] | None) -> None:
+    def __init__(
+        self, network: nn.Module, batches: Batches, settings: Settings, parameters: Iterable[Any] | None, began: float
+    ) -> None:
         self.device = pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
         self.network, self.batches = network.to(self.device), batches
@@ -172,14 +174,14 @@ class _Run:
         if not any(group["params"] for group in groups):
             raise UserError("There is nothing to train: every parameter of the network is frozen.")
         optimizer = make_optimizer(groups, settings)
-        self.schedule = make_schedule(optimizer, settings, len(batches))
+        self.schedule = Schedule(optimizer, settings, len(batches))
         self.fabric = make_fabric(self.device, self.precision)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.loss, self.penalty = make_loss(settings), make_penalty(network)
-        self.steps = 0
+        self.steps, self.began = 0, began
         self.dropout_epochs = math.ceil(settings.epochs * settings.dropout_share)
 
-    def step(self, x: Tensor, y: Tensor, sums: _Sums) -> None:
+    def step(self, x: Tensor, y: Tensor, sums: _Sums, spent: float) -> None:
         self.optimizer.zero_grad()
         logits = self.model(x)
         loss = self.loss(logits, y)
@@ -188,7 +190,7 @@ class _Run:
             self._check_gradients()
         self.optimizer.step()
         sums.add(loss, logits, y, self.optimizer.param_groups[0]["lr"])
-        self.schedule.step()
+        self.schedule.step(spent)
         self.steps += 1
 
     def _check_gradients(self) -> None:
@@ -207,7 +209,7 @@ class _Run:
         sums, started = _Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY
         for x, y in self.batches.epoch(number):
-            self.step(x, y, sums)
+            self.step(x, y, sums, stop.spent(self.began))
             bar.advance(len(y))
             last = stop.check()
             if last or len(sums.losses) % look == 0 or len(sums.losses) == len(self.batches):
@@ -246,7 +248,7 @@ def fit(
         batches: training rows; see ``data.batches``.
         validation: rows in order, unaugmented.
         settings: epochs, optimizer, schedule, label smoothing, monitor, patience, seed, precision, device.
-        stop: when to end early; None: never.
+        stop: when to end early; None: never. Where its budget ends before the epochs do, the schedule follows the budget.
         on_epoch: called with each row of the history as it is made: epoch (1, 2, …), steps (so far), seconds (since the
             start, validation included), lr (of the epoch's last step), train_loss (nats, with label smoothing, without
             penalties), train_accuracy (while training: dropout and augmentation on), validation_loss (nats),
@@ -257,8 +259,8 @@ def fit(
     Raises:
         UserError: the loss is not finite, a trainable parameter gets no gradient, or nothing is trainable.
     """
-    run = _Run(network, batches, settings, parameters)
     stop = stop or StopRule()
+    run = _Run(network, batches, settings, parameters, stop.elapsed())
     best = _Best(network, "accuracy" if stop.stop_at is not None else settings.monitor)
     history: list[Row] = []
     started, reason = time.monotonic(), ""

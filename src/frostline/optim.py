@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from frostline.config import Settings
 
@@ -56,7 +55,33 @@ def rate(schedule: str, step: int, total: int, warmup: int) -> float:
     return max(0.0, falls.get(schedule, (1 + math.cos(math.pi * done)) / 2))
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps_per_epoch: int) -> LambdaLR:
-    """The settings' schedule, to be stepped once a step; every group keeps its own base rate."""
-    total, warmup = settings.epochs * steps_per_epoch, round(settings.warmup_epochs * steps_per_epoch)
-    return LambdaLR(optimizer, lambda step: rate(settings.schedule, step, total, warmup))
+class Schedule:
+    """The settings' schedule over every group's own base rate; made, it has set the rates of the first step.
+
+    Args:
+        optimizer: its groups' rates are the base rates.
+        settings: schedule, epochs, warmup_epochs.
+        steps_per_epoch: of the epochs that the settings name.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings, steps_per_epoch: int) -> None:
+        self.optimizer, self.name = optimizer, settings.schedule
+        self.total, self.warmup = settings.epochs * steps_per_epoch, round(settings.warmup_epochs * steps_per_epoch)
+        self.base = [group["lr"] for group in optimizer.param_groups]
+        self.steps = 0
+        self._set(0)
+
+    def step(self, spent: float = 0.0) -> None:
+        """On to the rates of the next step.
+
+        Args:
+            spent: share of a time budget that is gone. Where it runs out before the steps do, the schedule follows it, so that
+                a budget gives a short training that is whole and not the first part of a long one.
+        """
+        self.steps += 1
+        self._set(max(self.steps, int(spent * self.total)))
+
+    def _set(self, step: int) -> None:
+        factor = rate(self.name, min(step, self.total - 1), self.total, self.warmup)
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * factor

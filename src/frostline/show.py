@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from frostline.files import home
 from frostline.runs import PLOTS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
@@ -112,7 +110,7 @@ def models() -> None:
 
 def cache() -> None:
     """What is cached, and how large it is."""
-    from frostline.feature_cache import entries, features_folder
+    from frostline.feature_cache import entries, features_folder, graphs_folder
 
     table = Table("network", "view", "precision", "rows", "MiB")
     found = entries()
@@ -122,7 +120,7 @@ def cache() -> None:
         table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / MIB:,.1f}")
     console.print(table)
     console.print(f"{sum(entry['bytes'] for entry in found) / MIB:,.1f} MiB of features in {features_folder()}.")
-    console.print(f"{_size(_graphs()) / MIB:,.1f} MiB of compiled graphs in {_graphs()}.")
+    console.print(f"{_size(graphs_folder()) / MIB:,.1f} MiB of compiled graphs in {graphs_folder()}.")
     console.print("'frostline cache --clear' deletes both.")
 
 
@@ -130,13 +128,7 @@ def cleared() -> None:
     """Clear the cache and say what was freed."""
     from frostline.feature_cache import clear
 
-    freed = clear() + _size(_graphs())
-    shutil.rmtree(_graphs(), ignore_errors=True)
-    console.print(f"Freed {freed / MIB:,.1f} MiB.")
-
-
-def _graphs() -> Path:
-    return home() / "graphs"
+    console.print(f"Freed {clear() / MIB:,.1f} MiB.")
 
 
 def _size(folder: Path) -> int:

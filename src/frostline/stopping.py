@@ -34,6 +34,13 @@ class StopRule:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
+    def spent(self, since: float) -> float:
+        """Share of the budget's seconds after ``since`` that is gone, in [0, 1]; 0 where there is no budget."""
+        if self.budget_s is None:
+            return 0.0
+        left = self.budget_s - since
+        return min((self.elapsed() - since) / left, 1.0) if left > 0 else 1.0
+
     def check(self, accuracy: float | None = None) -> bool:
         """True when work should end now; ``accuracy`` is the newest validation accuracy, None where there is none."""
         if self.interrupted:

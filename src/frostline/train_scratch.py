@@ -11,11 +11,12 @@ from torch import nn
 from frostline import engine
 from frostline.calibrate import apply_temperature, fit_temperature, undetermined
 from frostline.config import Settings
-from frostline.convert import convert_head, convert_network
+from frostline.convert import checked_features, convert_head, convert_network
 from frostline.data.augment import make_augmentations
 from frostline.data.batches import ArrayBatches
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
+from frostline.drawn import drawn_images
 from frostline.feature_cache import raw
 from frostline.files import scratch_array
 from frostline.loop import fit, predict_log_probs
@@ -51,8 +52,11 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         augmentations=make_augmentations(settings.mirror, settings.shift, settings.cutout, mean),
         **common,
     )
-    judging = ArrayBatches(validation, splits.validation.labels, 1000, **common)
+    judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)
     network = make_network(settings.network, len(splits.classes), stored, settings.seed)
+    with run.timing("compile"):  # what cannot be saved should not be trained first
+        body = network.body.eval()
+        checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
         fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history)
         log_p = predict_log_probs(network, judging, settings)

@@ -29,6 +29,14 @@ def test_in_order_every_row_normalised_the_last_batch_kept():
     assert found[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
+def test_two_views_are_the_image_and_its_mirror_image():
+    (one, y), (two, same) = (next(arrays(views=views).epoch(0)) for views in (1, 2))
+    assert two.shape == (4, 2, 3, 4, 4)
+    assert torch.equal(two[:, 0], one)
+    assert torch.equal(two[:, 1], one.flip(-1))
+    assert torch.equal(y, same)
+
+
 def test_training_visits_every_row_once_an_epoch_in_a_new_order():
     batches = arrays(shuffle=True, seed=3)
     first, second = (torch.cat([y for _, y in batches.epoch(e)]).tolist() for e in (0, 1))

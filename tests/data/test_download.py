@@ -11,6 +11,7 @@ import pytest
 from frostline.data import download as module
 from frostline.data.download import download
 from frostline.errors import UserError
+from frostline.files import one_at_a_time
 
 BODY = bytes(range(256)) * 500
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -87,6 +88,18 @@ def test_a_connection_cut_in_the_middle_is_resumed(server: Server, tmp_path: Pat
     server.cut_after = 70_000
     assert download(server.url, tmp_path / "file.bin", md5=MD5).read_bytes() == BODY
     assert server.asked == [None, "bytes=70000-"]
+
+
+def test_two_that_want_the_same_file_fetch_it_once(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.bin"
+    with one_at_a_time(path.with_name("file.bin.lock")):
+        waiting = threading.Thread(target=download, args=(server.url, path), kwargs={"md5": MD5})
+        waiting.start()
+        while "waiting" not in (said := capsys.readouterr().err + ""):
+            assert waiting.is_alive(), said
+        path.write_bytes(BODY)  # the other process is done
+    waiting.join()
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("cut", [None, 90_000])

@@ -13,7 +13,7 @@ from frostline.records import json_record
 from frostline.vino import ops, ov
 
 CLASSES = ("red", "green", "blue")
-#: The settings that decide how data was cut; a model's card has more.
+#: The settings that decide how data was cut.
 CUT_BY = ("seed", "validation_fraction", "validation_max", "group")
 #: Logit of a channel whose every pixel is 255.
 SHARPNESS = 8.0
@@ -29,6 +29,7 @@ def probabilities(pixels: np.ndarray) -> np.ndarray:
 def write_toy(folder: Path, side: int = 8, seen: Iterable[bytes] = (), data: dict[str, str] | None = None, **settings: Any) -> Path:
     """Write the model for images of ``side``²; ``seen`` and ``data`` (fingerprints) say what it claims to be trained on."""
     preprocess = {"size": [side, side], "stored": [side, side], "fit": "squash", "kernel": "bicubic", "crop": 1.0}
+    chosen = Settings(**settings).as_dict()
     card = {
         "name": "toy",
         "classes": list(CLASSES),
@@ -37,8 +38,8 @@ def write_toy(folder: Path, side: int = 8, seen: Iterable[bytes] = (), data: dic
         "temperature": 1.0,
         "precision": "f32",
         "architecture": {"kind": "toy", "parameters": 0},
-        "settings": {key: value for key, value in Settings(**settings).as_dict().items() if key in CUT_BY},
-        "data": {"source": "train", "fingerprints": data or {"train": "none", "validation": "none"}},
+        "settings": {},
+        "data": {"cut": {key: chosen[key] for key in CUT_BY}, "fingerprints": data or {"train": "none", "validation": "none"}},
     }
     write_model(
         folder, engine.join(engine.with_views(_body(side), 1), _head()), {"none": np.zeros(1)}, set(seen), json_record(card)

@@ -47,6 +47,15 @@ def test_any_size_and_number_of_classes(name, size):
     assert network(images).shape == (2, 7)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_views_of_an_image_are_answered_one_by_one(name):
+    network = make_network(name, 3, (8, 8)).eval()
+    images = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = torch.stack([network(images[:, view]) for view in range(4)], dim=1)
+        torch.testing.assert_close(network(images), expected)
+
+
 def test_pooling_stops_at_one_pixel():
     windows = [m.kernel_size for m in make_network("cnn-small", 2, (2, 9)).body if isinstance(m, nn.MaxPool2d)]
     assert windows == [(2, 2), (1, 2), (1, 2)]

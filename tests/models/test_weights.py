@@ -142,7 +142,16 @@ def test_what_is_excused_may_differ_and_is_said(folder):
     with pytest.raises(UserError, match="do not fit"):
         load(NAME, SIZE, str(folder), excuse=["extra.weight"])
     loaded = load(NAME, SIZE, str(folder), excuse=["extra.weight", "bn1.bias"])
-    assert loaded.notes == ("Weights excused, by your leave: bn1.bias, extra.weight.",)
+    assert loaded.notes == (
+        "Weights that were not given and are random numbers, as excused: bn1.bias.",
+        "Weights given that the network lacks, as excused: extra.weight.",
+    )
+
+
+def test_what_is_excused_from_being_there_is_the_same_every_time(folder):
+    rewrite(folder, lambda state: state.pop("conv1.0.weight"))
+    one, two = (load(NAME, SIZE, str(folder), excuse=["conv1.0.weight"]) for _ in range(2))
+    assert one.digest == two.digest
 
 
 def test_an_excuse_that_was_not_needed_is_not_said(tiny_weights):

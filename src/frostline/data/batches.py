@@ -71,6 +71,7 @@ class ArrayBatches(_Rows):
         labels: (N,) int64.
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
+        views: 2 for evaluation with the mirrored image beside the image, as the finished model does: x is (B, 2, C, H, W).
         shuffle: a new permutation of all rows each epoch; false for evaluation.
     """
 
@@ -84,6 +85,7 @@ class ArrayBatches(_Rows):
         std: Sequence[float],
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
+        views: int = 1,
         shuffle: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -93,7 +95,7 @@ class ArrayBatches(_Rows):
             )
         super().__init__(labels, batch_size, seed, shuffle, device)
         self.images = _on_device(images, device)
-        self.augmentations = tuple(augmentations)
+        self.augmentations, self.views = tuple(augmentations), views
         # (pixel − 255 mean) / (255 std): one subtraction and one product, with no pass that scales to [0, 1].
         self._mean = torch.tensor([255 * value for value in mean], device=device)[:, None, None]
         self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
@@ -103,7 +105,8 @@ class ArrayBatches(_Rows):
         for rows in self._order(generator):
             batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
             batch = augment(batch, self.augmentations, generator)
-            yield (batch.float() - self._mean).mul_(self._scale), self.labels[rows]
+            x = (batch.float() - self._mean).mul_(self._scale)
+            yield torch.stack([x, x.flip(-1)], dim=1) if self.views == 2 else x, self.labels[rows]
 
 
 class FeatureBatches(_Rows):

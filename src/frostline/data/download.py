@@ -12,8 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from frostline.errors import UserError
-from frostline.files import sync_folder
-from frostline.progress import Stage, stage
+from frostline.files import one_at_a_time, sync_folder
+from frostline.progress import Stage, say, stage
 
 TIMEOUT_S = 30.0
 TRIES = 4
@@ -54,7 +54,15 @@ def download(url: str, path: Path, *, md5: str, size: int | None = None, hint: s
     """
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def waiting() -> None:
+        say(f"Another process is downloading {path.name}; waiting for it.")
+
+    with one_at_a_time(path.with_name(path.name + ".lock"), waiting):
+        return path if path.exists() else _downloaded(url, path, md5, size, hint)
+
+
+def _downloaded(url: str, path: Path, md5: str, size: int | None, hint: str) -> Path:
     part = path.with_name(path.name + ".part")
     with stage(f"Downloading {path.name}", size) as bar:
         _fetch_with_retries(url, part, size, _Meter(bar), hint)

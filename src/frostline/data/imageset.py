@@ -95,6 +95,7 @@ class Source:
         rejects: everything left out, with its reason.
         notes: sentences for the record and the screen (counts that differ from the official ones, an empty class, …).
         found: number of files or rows looked at; equals the images kept plus the rejects.
+        group: name of the column that its groups come from; empty where it has none.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Source:
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
     found: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _load(data: str, unknown_as_wrong: bool, group: str, small: int, training: b
     if data == "digits":
         return _load_digits()
     if is_table and path.exists():
-        return build_source(data, path, read_table(path, group=group), **options)
+        return replace(build_source(data, path, read_table(path, group=group), **options), group=group)
     if path.is_dir():
         return build_source(data, path, scan_folder(path), **options)
     if path.exists():

@@ -69,7 +69,13 @@ def split(
         notes += _class_notes(images)
     record = {
         "source": source.name,
-        "seed": seed,
+        "published": source.name.partition(":")[0] if source.official else "",
+        "options": {
+            "seed": seed,
+            "validation_fraction": validation_fraction,
+            "validation_max": validation_max,
+            "group": source.group,
+        },
         "found": source.found,
         "rejected": len(source.rejects),
         "counts": {name: _class_counts(images) for name, images in sets.items()},

@@ -13,6 +13,8 @@ from frostline.models.layers import NORM_EPSILON, NORM_MOMENTUM, Dropout, keras_
 class Classifier(nn.Module):
     """A network in two parts: ``body`` from images to D features, ``head`` from features to K logits.
 
+    V views of an image, (N, V, 3, H, W), become (N, V, K), as a head makes of (N, V, D).
+
     Args:
         body: (N, 3, H, W) normalised float images to (N, D) features.
         head: (N, D) features to (N, K) logits.
@@ -23,7 +25,8 @@ class Classifier(nn.Module):
         self.body, self.head = body, head
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.body(images))
+        features = self.body(images.flatten(0, -4))
+        return self.head(features.unflatten(0, images.shape[:-3]) if images.dim() > 4 else features)
 
 
 class _Layers:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.models.backbones import Backbone, FeatureNetwork, build, find
+from frostline.models.layers import seeded
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,17 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         excuse: names of weights that may be missing or unexpected.
 
     Raises:
-        UserError: weights that cannot be had or do not cover the network exactly. Nothing is ever left at random.
+        UserError: weights that cannot be had or do not cover the network exactly. Nothing is left at random that ``excuse``
+            does not name.
     """
     row, path = find(name), Path(weights).expanduser()
-    if not weights:
-        network, config, origin, notes = _from_hub(name, row, size, excuse)
-    elif path.is_dir():
-        network, config, origin, notes = _from_folder(name, row, path, size, excuse)
-    else:
-        network, config, origin, notes = _from_file(name, row, path, size, excuse)
+    with seeded(0):  # weights that are excused from being there start from the same numbers every time
+        if not weights:
+            network, config, origin, notes = _from_hub(name, row, size, excuse)
+        elif path.is_dir():
+            network, config, origin, notes = _from_folder(name, row, path, size, excuse)
+        else:
+            network, config, origin, notes = _from_file(name, row, path, size, excuse)
     network.eval().requires_grad_(False)
     return Loaded(
         name=name,
@@ -195,8 +198,9 @@ def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Seq
             hint="the right weights, or --set excuse=NAME,NAME for those that may differ",
         )
     network.load_state_dict({key: value for key, value in given.items() if key in wanted}, strict=False)
-    excused = sorted(set(excuse) & (set(wanted) ^ set(given)))
-    return [f"Weights excused, by your leave: {', '.join(excused)}."] if excused else []
+    absent, unused = sorted(set(wanted) - set(given) - counters), sorted(set(given) - set(wanted))
+    notes = [f"Weights that were not given and are random numbers, as excused: {', '.join(absent)}."] if absent else []
+    return [*notes, f"Weights given that the network lacks, as excused: {', '.join(unused)}."] if unused else notes
 
 
 def _list(title: str, names: list[str]) -> str:

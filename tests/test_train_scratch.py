@@ -1,0 +1,50 @@
+"""Training from random weights: what validation was told is what the saved model says."""
+
+import numpy as np
+import pytest
+from drawing import tinted_folders
+
+from frostline.config import Settings
+from frostline.experiment import load_data, train
+from frostline.serve.predictor import Predictor
+
+SETTINGS = Settings(
+    recipe="cnn-small", kind="scratch", network="cnn-small", epochs=2, batch_size=20, device="cpu", precision="f32", lr=3e-3
+)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    tinted_folders(root, ["10", "2", "nut"], 40)
+    return load_data(root, SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_validation_is_predicted_as_the_saved_model_predicts(splits, tmp_path, views):
+    run = train(splits, SETTINGS.with_values(views=views), tmp_path / "run")
+    chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
+    np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
+    assert run.read("scores/validation.json")["accuracy"] == pytest.approx(run.history()[-1]["validation_accuracy"])
+
+
+def test_a_budget_gives_a_whole_schedule(splits, tmp_path):
+    settings = SETTINGS.with_values(epochs=100_000, schedule="linear", optimizer="sgd", lr=0.01, budget=3.0)
+    run = train(splits, settings, tmp_path / "run")
+    assert "budget" in run.record["ended"]
+    assert run.history()[0]["lr"] < 0.01
+    assert run.history()[-1]["lr"] < 0.001
+
+
+def test_another_seed_than_that_of_the_cut(splits, tmp_path):
+    import frostline
+
+    run = train(splits, SETTINGS.with_values(seed=7, epochs=1), tmp_path / "run")
+    source = splits.record["source"]
+    for name in ("train", "validation", "test"):
+        assert frostline.evaluate(run.folder, source, name)[0].ids.tolist() == getattr(splits, name).ids.tolist()
