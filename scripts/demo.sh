@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # The whole path on scikit-learn's 1,797 embedded digits, without a network: train two classifiers, judge, predict, compare.
-# `make demo` sets up and runs this. docs/log.md says how the settings in digits.toml were chosen.
+# `make demo` sets up and runs this. docs/log.md says how the settings of cnn-digits were chosen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1 # images of 8x8 are too small to be shared by threads
 runs=runs/demo
-settings=scripts/digits.toml
 
 title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() {
@@ -14,8 +13,8 @@ run() {
     "$@"
 }
 
-run frostline train digits --recipe cnn-vgg --out $runs/digits-vgg --overwrite --config $settings
-run frostline train digits --recipe cnn-small --out $runs/digits-small --overwrite --config $settings
+run frostline train digits --recipe cnn-digits --out $runs/digits-vgg --overwrite
+run frostline train digits --recipe cnn-digits --set network=cnn-small --out $runs/digits-small --overwrite
 run frostline evaluate $runs/digits-vgg digits
 run python scripts/digit_images.py $runs/images
 run frostline predict $runs/images --model $runs/digits-vgg --top 2

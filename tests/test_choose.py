@@ -42,6 +42,14 @@ def test_the_best_scratch_recipe_without_weights(reachable):
     assert "no pretrained weights can be had" in reason
 
 
+def test_digits_have_a_recipe_of_their_own(reachable):
+    asked = reachable(True)
+    settings, reason = choose("", "digits")
+    assert (settings.recipe, settings.mirror, settings.views, asked) == ("cnn-digits", False, 1, [])
+    assert "must not be mirrored" in reason
+    assert settings_from(None, None, [], {}, "digits") == settings
+
+
 @pytest.mark.parametrize(
     ("architecture", "recipe", "backbone"),
     [

@@ -136,6 +136,13 @@ def test_borders_that_do_not_compile_are_passed_over(monkeypatch):
     assert difference <= BF16_TOLERANCE
 
 
+def test_a_head_that_is_compiled_wrong_is_an_error(monkeypatch):
+    head, real = nn.Linear(4, 3), convert._convert
+    monkeypatch.setattr(convert, "_convert", lambda module, example: real(type(module)(nn.Linear(4, 3), 1.0).eval(), example))
+    with pytest.raises(RuntimeError, match="compiled head differs from torch by"):
+        convert.convert_head(head, 4, 1.0)
+
+
 @needs_bf16
 def test_where_nothing_compiles_the_error_is_not_hidden(monkeypatch):
     graph, images = convert_network(Small().eval(), MADE), drawn_images(16, 8, 10)

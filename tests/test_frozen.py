@@ -1,5 +1,6 @@
 """Below the frost line: the network is compiled once and kept, and its key knows everything that its features depend on."""
 
+import copy
 import json
 import shutil
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from frostline import engine, frozen
+from frostline import convert, engine, frozen
 from frostline.config import Settings
 from frostline.convert import FromUint8
 from frostline.data.imageset import ImageSet
@@ -149,13 +150,13 @@ def _folder(made, dtype="float16", view=0):
 def test_the_key_knows_the_rest(settings, graphs, monkeypatch):
     plain = freeze(settings, STORED)
     folders = {_folder(plain), _folder(plain, "bfloat16"), _folder(plain, view=1), _folder(freeze(settings, (24, 20)))}
-    monkeypatch.setattr(frozen, "DECODER_VERSION", "pillow-0/0")
-    folders.add(_folder(freeze(settings, STORED)))
-    monkeypatch.undo()
-    monkeypatch.setattr(engine, "version", lambda: "2099.1")
-    monkeypatch.setattr(frozen, "home", lambda: graphs.parent)
-    folders.add(_folder(freeze(settings, STORED)))
-    assert len(folders) == 6
+    others = {"DECODER_VERSION": "pillow-0/0", "CONVERSION_VERSION": 0, "version": lambda package: f"{package} of tomorrow"}
+    for place, changed in ((frozen, others), (engine, {"version": lambda: "2099.1"})):
+        for name, value in changed.items():
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, value)
+                folders.add(_folder(freeze(settings, STORED)))
+    assert len(folders) == 8
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
@@ -166,6 +167,28 @@ def test_bf16_is_near_and_has_rows_of_its_own(settings, graphs):
     assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(exact.engine.features(images))
     assert _folder(made) != _folder(exact)
     assert made.key["exact_layers"] == made.exact_layers
+
+
+def test_what_loading_has_to_say_is_passed_on(settings, graphs, tmp_path):
+    shutil.copytree(settings.weights, tmp_path / "weights")
+    (tmp_path / "weights" / "config.json").unlink()
+    bare = freeze(settings.with_values(weights=str(tmp_path / "weights" / "model.safetensors")), STORED)
+    assert any("no config.json beside it" in note for note in bare.notes)
+
+
+def test_a_compiled_graph_that_computes_something_else_is_not_used(settings, monkeypatch):
+    honest = convert.convert_network
+
+    def wrong(network, preprocess):
+        other = copy.deepcopy(network)
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+        return honest(other, preprocess)
+
+    monkeypatch.setattr(convert, "convert_network", wrong)
+    made = freeze(settings, STORED)
+    assert made.graph is None
+    assert "the compiled graph differs from torch by" in made.notes[0]
 
 
 def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):

@@ -86,7 +86,7 @@ def train(
     chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     values = {key: value for key, value in chosen.items() if value is not None}
-    settings = experiment.settings_from(recipe, config, set_ or [], values)
+    settings = experiment.settings_from(recipe, config, set_ or [], values, data)
     run = experiment.train(data, settings, out, overwrite=overwrite, csv=csv, tensorboard=tensorboard)
     show.finished(run, data)
 

@@ -44,8 +44,13 @@ def _loaded(data: str | Path, settings: Settings) -> tuple[Source, Splits]:
     return source, splits
 
 
-def choose(weights: str) -> tuple[Settings, str]:
-    """The recipe for somebody who named none, and why: the best frozen one whose weights can be had, else the best from scratch."""
+def choose(weights: str, data: str = "") -> tuple[Settings, str]:
+    """The recipe for somebody who named none, and why: the best frozen one whose weights can be had, else the best from scratch.
+
+    Args:
+        weights: those given, or "".
+        data: what was named; "digits" has a recipe of its own.
+    """
     from frostline.models.weights import architecture_of, at_hand
 
     if weights:
@@ -56,6 +61,8 @@ def choose(weights: str) -> tuple[Settings, str]:
                 return settings, f"{name}, because the weights given are for its network, {architecture}"
         settings = Settings(recipe=f"{architecture}-frozen", backbone=f"timm:{architecture}")
         return settings, f"a frozen {architecture}, because that is what the weights given are for"
+    if data == "digits":
+        return recipe("cnn-digits"), "cnn-digits, because digits are small, unlike photographs, and must not be mirrored"
     if at_hand(recipe(BEST_FROZEN).backbone):
         return recipe(BEST_FROZEN), f"{BEST_FROZEN}, the frozen recipe that does best for its time; its weights can be had"
     why = f"{BEST_SCRATCH}, the best recipe from scratch, because no pretrained weights can be had (no network, none given)"
@@ -95,7 +102,7 @@ def train(
         UserError: anything that the caller can put right.
     """
     stop = StopRule()
-    chosen = _settings(settings, values)
+    chosen = _settings(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else _free_folder(chosen, data)
     with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite) as run:
@@ -127,9 +134,11 @@ def train(
     return run
 
 
-def settings_from(name: str | None, config: Path | None, assignments: list[str], values: dict[str, Any]) -> Settings:
-    """A recipe (chosen where none is named), a TOML file over it, ``key=value`` texts over that, and values over all."""
-    settings, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")))
+def settings_from(
+    name: str | None, config: Path | None, assignments: list[str], values: dict[str, Any], data: str = ""
+) -> Settings:
+    """A recipe (chosen for ``data`` where none is named), a TOML file over it, ``key=value`` texts over that, values over all."""
+    settings, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")), data)
     if reason:
         say(f"Recipe: {reason}.")
     if config is not None:
@@ -137,10 +146,10 @@ def settings_from(name: str | None, config: Path | None, assignments: list[str],
     return settings.with_assignments(assignments).with_values(**values)
 
 
-def _settings(settings: Settings | str | None, values: dict[str, Any]) -> Settings:
+def _settings(data: Any, settings: Settings | str | None, values: dict[str, Any]) -> Settings:
     if isinstance(settings, Settings):
         return settings.with_values(**values)
-    return settings_from(settings, None, [], values)
+    return settings_from(settings, None, [], values, str(data.record.get("source", "")) if isinstance(data, Splits) else str(data))
 
 
 def _free_folder(settings: Settings, data: Any) -> Path:
