@@ -56,8 +56,8 @@ LAYERS = [
     "convert",
     "models",
     "models.backbones",
-    "models.weights",
     "models.layers",
+    "models.weights",
     "models.device",
     "models.eager",
     "feature_cache",
@@ -99,6 +99,7 @@ WITH_TORCH = {
     "train_scratch",
     "optim",
     "losses",
+    "linear",
     "heads",
     "export",
 }

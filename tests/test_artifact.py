@@ -90,7 +90,7 @@ def test_every_tampered_file_is_refused_by_name(folder, name, how):
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["classes", "temperature", "preprocess", "views", "precision", "settings", "files", "schema"])
+@pytest.mark.parametrize("key", ["classes", "temperature", "preprocess", "views", "precision", "data", "files", "schema"])
 def test_a_changed_card_is_refused(folder, key):
     values = json.loads((folder / "model.json").read_text())
     values[key] = list(reversed(values[key])) if key == "classes" else {} if isinstance(values[key], dict) else 0

@@ -13,7 +13,7 @@ from frostline.decode import decode_rgb
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored
-from frostline.features import extract, mean_views
+from frostline.features import compressed, extract
 from frostline.preprocess import Preprocess, stored_image
 
 PREPROCESS = Preprocess(size=(6, 6), stored=(6, 6))
@@ -239,8 +239,14 @@ class _Forgetful(list):
         return self
 
 
-def test_views_are_averaged_in_float32():
-    stored = np.array([[[1, 2], [3, 5]], [[0, 1], [0, 2]]], np.float16)
-    averaged = mean_views(stored, "float16")
-    assert averaged.dtype == np.float32
-    np.testing.assert_array_equal(averaged, [[2, 3.5], [0, 1.5]])
+@pytest.mark.parametrize("power", [1.0, 0.75, 0.5])
+def test_compressed_features_by_hand(power):
+    stored = np.array([[[16, -16], [0, 1]], [[81, -0.0625], [256, 0]]], np.float16)
+    wanted = {
+        1.0: stored,
+        0.75: [[[8, -8], [0, 1]], [[27, -0.125], [64, 0]]],
+        0.5: [[[4, -4], [0, 1]], [[9, -0.25], [16, 0]]],
+    }
+    found = compressed(stored, "float16", power)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted[power], rtol=1e-6)

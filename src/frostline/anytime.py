@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet, Splits
-from frostline.feature_cache import STORED
-from frostline.features import FeatureBlock, mean_views
+from frostline.feature_cache import STORED, from_stored
+from frostline.features import FeatureBlock, compressed
 from frostline.files import scratch_array
 from frostline.linear import Linear, Moments, judge
 from frostline.metrics import wilson_interval
@@ -67,22 +67,28 @@ class FeatureTable:
         """(n, V, D) in the storage type."""
         return self._features[: self.count]
 
-    def averaged(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """(n, D) float32, averaged over the views; into ``out`` where given."""
+    def compressed(self, power: float, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(n, V, D) float32 as ``features.compressed`` has it; into ``out`` where given."""
         if out is None:
-            out = np.empty((self.count, self._features.shape[2]), np.float32)
+            out = np.empty(self.features.shape, np.float32)
         for start in range(0, self.count, 4096):
-            out[start : start + 4096] = mean_views(self.features[start : start + 4096], self.dtype)
+            out[start : start + 4096] = compressed(self.features[start : start + 4096], self.dtype, power)
         return out
 
 
 @dataclass
 class Extracted:
-    """What extraction leaves: tables of training and validation rows, the training rows' moments, and the learning curve."""
+    """What extraction leaves: tables of training and validation rows, and the learning curve.
+
+    Attributes:
+        moments: of the training rows' features, compressed by ``power``; every view is a row of its own.
+        power: see ``features.compressed``; 1 where a feature can be negative.
+    """
 
     train: FeatureTable
     validation: FeatureTable
     moments: Moments
+    power: float = 1.0
     curve: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
 
@@ -95,6 +101,7 @@ def extract_splits(
     seed: int,
     stop: StopRule,
     on_point: Callable[[dict[str, Any]], None],
+    power: float = 1.0,
 ) -> Extracted:
     """Features of validation and training images, until all are seen or ``stop`` says enough.
 
@@ -106,13 +113,16 @@ def extract_splits(
         seed: of the order.
         stop: asked after every block with the newest validation accuracy.
         on_point: called with each new point of the learning curve.
+        power: of features that are never negative; others stay as they are.
     """
     train, validation = splits.train, splits.validation
-    found = Extracted(tables(len(train)), tables(len(validation)), Moments(width, len(splits.classes)))
+    found = Extracted(tables(len(train)), tables(len(validation)), Moments(width, len(splits.classes)), power=power)
     judges = stratified_order(validation.labels, seed)
     with stage("features", len(train) + len(validation)) as bar:
         for block in extract(validation, judges[:FIRST]):
             found.validation.add(block)
+            if (from_stored(block.features, found.validation.dtype) < 0).any():
+                found.power = 1.0
             bar.advance(len(block.rows))
             if stop.check() and "Ctrl-C" in stop.reason:
                 break
@@ -137,7 +147,8 @@ def _extract_train(
     curve = _Curve(found, judged[found.validation.seen], stop)
     for block in extract(train, stratified_order(train.labels, seed)):
         found.train.add(block)
-        found.moments.add(mean_views(block.features, found.train.dtype), train.labels[block.rows])
+        rows = compressed(block.features, found.train.dtype, found.power)
+        found.moments.add(rows.reshape(-1, rows.shape[2]), np.repeat(train.labels[block.rows], rows.shape[1]))
         bar.advance(len(block.rows))
         last = found.train.count == len(train)
         accuracy = None
@@ -156,7 +167,7 @@ class _Curve:
 
     def __init__(self, found: Extracted, labels: NDArray[np.int64], stop: StopRule) -> None:
         self.found, self.labels, self.stop = found, labels, stop
-        self.features = found.validation.averaged()
+        self.features = found.validation.compressed(found.power).mean(axis=1)
         self.l2, self.searched = 0.01, 0
 
     def due(self) -> bool:

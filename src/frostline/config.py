@@ -48,6 +48,7 @@ class Settings:
     views: int = 1  # 1: as is; 2: and mirrored
     feature_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     head: Head = "logistic"
+    power: float = 0.75  # of features that are never negative, before a linear head
     l2: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # searched on validation
 
     # trained by the loop: dense heads and scratch networks
@@ -120,6 +121,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("validation_max", 1, 10**9),
     ("image_size", 0, 4096),
     ("views", 1, 2),
+    ("power", 0.1, 1),
     ("epochs", 1, 100_000),
     ("batch_size", 1, 65_536),
     ("lr", 1e-9, 1e3),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,7 +24,7 @@ from frostline.files import scratch_array
 from frostline.linear import Linear, Logistic, Moments, judge, log_softmax, sweep
 from frostline.loop import fit, predict_log_probs
 from frostline.models.device import pick_device
-from frostline.models.heads import make_head
+from frostline.models.heads import compressed_linear, make_head
 from frostline.progress import say, stage
 from frostline.stopping import StopRule
 
@@ -79,31 +78,30 @@ def fit_head(
 
 
 def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings) -> FittedHead:
-    n, m = found.train.count, found.validation.count
-    # one array for both, so that the refit needs no copy: training rows first
-    x = scratch_array((n + m, len(found.moments.x)), np.dtype(np.float32))
-    found.train.averaged(x[:n])
-    validation = found.validation.averaged(x[n:])
-    total = Moments(len(found.moments.x), len(found.moments.y))
-    total.add(validation, judged)
+    n, m, views, width = found.train.count, found.validation.count, found.train.features.shape[1], len(found.moments.x)
+    # one array for both, so that the refit needs no copy: training rows first; every view is a row of its own
+    x = scratch_array((n + m, views, width), np.dtype(np.float32))
+    found.train.compressed(found.power, x[:n])
+    validation = found.validation.compressed(found.power, x[n:]).mean(axis=1)  # of linear logits, the mean over the views
+    rows, y = x.reshape(-1, width), np.repeat(np.concatenate([labels, judged]), views)
+    total = Moments(width, len(found.moments.y))
+    total.add(rows[n * views :], y[n * views :])
     total = found.moments.added(total)
     with stage(f"fit {settings.head} head"):
-        tried = _tried(x[:n], labels, found.moments, validation, judged, settings)
+        tried = _tried(rows[: n * views], y[: n * views], found.moments, validation, judged, settings)
         l2, head, accuracy, loss = _best(tried, settings.head)
         log_p = log_softmax(head.logits(validation))
-        if settings.head == "ridge":
-            refitted = total.ridge(l2)
-        else:
-            refitted = Logistic(x, np.concatenate([labels, judged]), total).fit(l2, head, tolerance=3e-6)
+        refitted = total.ridge(l2) if settings.head == "ridge" else Logistic(rows, y, total).fit(l2, head, tolerance=3e-6)
     record = {
         "head": settings.head,
+        "power": found.power,
         "l2": l2,
         "swept": [{"l2": value, "validation_accuracy": a, "validation_loss": b} for value, _, a, b in tried],
         "validation_accuracy": accuracy,
         "validation_loss": loss,
         "refitted_on": f"training and validation, {n + m} images, with the l2 chosen on validation",
     }
-    return _finished(_module(refitted), log_p, judged, record)
+    return _finished(compressed_linear(refitted.weight, refitted.bias, found.power), log_p, judged, record)
 
 
 def _best(tried: list[tuple[float, Linear, float, float]], head: str) -> tuple[float, Linear, float, float]:
@@ -118,14 +116,6 @@ def _tried(
         heads = [(l2, moments.ridge(l2)) for l2 in settings.l2]
         return [(l2, head, *judge(head, validation, judged)) for l2, head in heads]
     return sweep(Logistic(x, y, moments), settings.l2, validation, judged)
-
-
-def _module(head: Linear) -> nn.Module:
-    module = nn.Linear(*head.weight.shape)
-    with torch.no_grad():
-        module.weight.copy_(torch.from_numpy(head.weight.T.copy()))
-        module.bias.copy_(torch.from_numpy(head.bias))
-    return module
 
 
 def _dense(

@@ -103,7 +103,7 @@ def _extracted_as(
     def on_point(point: dict[str, Any]) -> None:
         run.add_history({"stage": "features", **point})
 
-    return dtype, caches, extract_splits(splits, extract, table, frozen.width, settings.seed, stop, on_point)
+    return dtype, caches, extract_splits(splits, extract, table, frozen.width, settings.seed, stop, on_point, settings.power)
 
 
 def _joined(frozen: Frozen, head: FittedHead, settings: Settings) -> tuple[Any, str]:
@@ -139,6 +139,7 @@ def _architecture(frozen: Frozen, head: FittedHead, settings: Settings) -> dict[
         "weights_digest": frozen.loaded.digest,
         "model_args": frozen.loaded.model_args,
         "head": settings.head,
+        "power": head.record.get("power", 1.0),
         "features": frozen.width,
         "parameters": frozen.loaded.parameters + trained,
         "trainable_parameters": trained,

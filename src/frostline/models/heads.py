@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from frostline.errors import UserError, nearest
 from frostline.models.layers import Dropout, PenalisedLinear, keras_start, seeded
@@ -29,6 +32,27 @@ def dense_c(features: int, classes: int) -> nn.Sequential:
 def dense_d(features: int, classes: int) -> nn.Sequential:
     """Source D: Dense128 ReLU · Drop.3 · Dense K."""
     return nn.Sequential(nn.Linear(features, 128), nn.ReLU(), Dropout(0.3), nn.Linear(128, classes))
+
+
+class CompressedLinear(nn.Linear):
+    """Logits = W sign(x) |x|^power + b: a linear head on features as ``features.compressed`` has them."""
+
+    def __init__(self, features: int, classes: int, power: float) -> None:
+        super().__init__(features, classes)
+        self.power = power
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features if self.power == 1 else features.sign() * features.abs().pow(self.power))
+
+
+def compressed_linear(weight: NDArray[np.float32], bias: NDArray[np.float32], power: float) -> CompressedLinear:
+    """The head with ``weight`` (D, K) and ``bias`` (K,)."""
+    features, classes = weight.shape
+    module = CompressedLinear(features, classes, power)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(weight.T.copy()))
+        module.bias.copy_(torch.from_numpy(bias))
+    return module.eval()
 
 
 HEADS: dict[str, Callable[[int, int], nn.Sequential]] = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from frostline.models.backbones import FeatureNetwork, build
 from frostline.models.eager import EagerEngine
-from frostline.models.heads import HEADS, make_head
+from frostline.models.heads import HEADS, CompressedLinear, make_head
 from frostline.preprocess import Preprocess
 
 
@@ -48,7 +48,9 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _head(architecture: Mapping[str, Any], classes: int, state: Mapping[str, Tensor]) -> nn.Module:
     name, features = architecture["head"], int(architecture["features"])
-    head: nn.Module = make_head(name, features, classes) if name in HEADS else nn.Linear(features, classes)
+    head: nn.Module = (
+        make_head(name, features, classes) if name in HEADS else CompressedLinear(features, classes, architecture["power"])
+    )
     head.load_state_dict(dict(state))
     return head.eval()
 
