@@ -64,7 +64,7 @@ def values(hint: Any) -> str:
 
 def shown(value: Any) -> str:
     """A default, written as it is given."""
-    text = ",".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+    text = ",".join(item if isinstance(item, str) else f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
     return f"`{text.lower() if isinstance(value, bool) else text}`" if text else ""
 
 

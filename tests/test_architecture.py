@@ -41,6 +41,7 @@ LAYERS = [
     "data.reading",
     "data.augment",
     "data.batches",
+    "data.views",
     # predictions, scores and the record of a run: all from saved values
     "predictions",
     "metrics",
@@ -56,6 +57,9 @@ LAYERS = [
     "convert",
     "models",
     "models.backbones",
+    "models.keras_names",
+    "models.traced",
+    "models.transfer",
     "models.layers",
     "models.weights",
     "models.device",
@@ -68,8 +72,10 @@ LAYERS = [
     "anytime",
     "models.heads",
     "models.cnn",
+    "checkpoints",
     "losses",
     "optim",
+    "loop_state",
     "loop",
     "heads",
     # the model directory, and what is trained into one
@@ -78,6 +84,8 @@ LAYERS = [
     "trained",
     "train_frozen",
     "train_scratch",
+    "train_finetune",
+    "choosing",
     "experiment",
     # what stands on a saved model
     "export",
@@ -91,12 +99,15 @@ LAYERS = [
 ]
 #: Modules that may import torch or timm, beside everything in models/.
 WITH_TORCH = {
+    "checkpoints",
+    "loop_state",
     "data.augment",
     "data.batches",
     "convert",
     "loop",
     "train_frozen",
     "train_scratch",
+    "train_finetune",
     "optim",
     "losses",
     "linear",

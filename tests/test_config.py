@@ -17,7 +17,7 @@ def test_an_unknown_setting_names_the_nearest():
     ("name", "value", "expected"),
     [
         ("head", "linear", "logistic"),
-        ("kind", "both", "one of frozen, scratch"),
+        ("kind", "both", "one of frozen, finetune, scratch"),
         ("seed", 1.5, "a whole number"),
         ("seed", True, "a whole number"),
         ("seed", "x", "a whole number"),
@@ -143,9 +143,10 @@ def test_settings_do_not_change():
 def test_each_recipe_is_named_for_what_it_is(name):
     made = recipe(name)
     assert made.recipe == name
-    assert made.kind == ("frozen" if name.endswith("-frozen") else "scratch")
-    if made.kind == "frozen":
-        assert made.backbone == name.removesuffix("-frozen")
+    kind = name.rpartition("-")[2]
+    assert made.kind == (kind if kind in ("frozen", "finetune") else "scratch")
+    if made.kind != "scratch":
+        assert made.backbone == name.removesuffix(f"-{kind}")
     else:
         assert name in (made.network, "cnn-digits")
     assert name in RECIPES[name].__doc__

@@ -83,7 +83,7 @@ def test_what_it_is(settings, graphs):
 
 
 def test_photos_are_stored_at_the_size_that_is_seen(settings, monkeypatch):
-    monkeypatch.setattr(frozen, "_compiled", lambda loaded, preprocess, precision: preprocess)
+    monkeypatch.setattr(frozen, "_compiled", lambda loaded, preprocess, precision, first: preprocess)
     assert freeze(settings.with_values(fit="pad"), None).stored == (48, 48)
     default = settings.with_values(image_size=0)
     assert (freeze(default, None).size, freeze(default, (32, 32)).size) == ((160, 160), (160, 160))

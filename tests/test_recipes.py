@@ -17,6 +17,8 @@ SOURCES_RECIPES = [
     "efficientnetb4-frozen",
     "efficientnetv2s-frozen",
     "vgg16-frozen",
+    "mobilenetv2-finetune",
+    "densenet169-finetune",
     "cnn-small",
     "cnn-vgg",
 ]
@@ -30,9 +32,9 @@ def test_the_recipes_that_were_asked_for():
 def test_a_recipe_is_named_for_what_it_is(name):
     settings = recipe(name)
     assert settings.recipe == name
-    if settings.kind == "frozen":
+    if settings.kind != "scratch":
         assert settings.backbone in BACKBONES
-        assert name == f"{settings.backbone}-frozen"
+        assert name == f"{settings.backbone}-{settings.kind}"
     else:
         assert settings.network in NETWORKS
         assert name in (settings.network, "cnn-digits")

@@ -26,7 +26,8 @@ INTERRUPTED = 130
 #: Packages of the extra "train" that whole modules stand on; others are asked for where they are used.
 TRAINING = ("torch", "torchvision", "timm", "lightning_fabric", "huggingface_hub")
 
-Data = Annotated[str, typer.Argument(help="cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label")]
+DATA_HELP = "cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label"
+Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Strict = Annotated[bool, typer.Option("--strict", help="An unusable image is an error instead of being left out and listed.")]
 Unknown = Annotated[bool, typer.Option("--unknown-as-wrong", help="Count images of classes that training lacks as mistakes.")]
@@ -47,7 +48,7 @@ def _main(
 
 @app.command()
 def train(
-    data: Data,
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A named experiment; see 'frostline recipes'. Default: chosen, and said.")
     ] = None,
@@ -60,6 +61,9 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: PrecisionOption = None,
     views: Annotated[int | None, typer.Option(help="1, or 2: the mirror image averaged in, in training and at test.")] = None,
+    train_from: Annotated[
+        str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
+    ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
@@ -68,11 +72,12 @@ def train(
     unknown_as_wrong: Unknown = False,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting; may be repeated.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run, from its last whole epoch.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write the history as CSV too.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the history for TensorBoard too.")] = False,
 ) -> None:
     """Train a classifier on labelled images, judge it on the test split, and save it."""
-    from frostline import experiment, show
+    from frostline import choosing, experiment, show
     from frostline.config import parse_seconds
 
     chosen: dict[str, Any] = {
@@ -83,11 +88,20 @@ def train(
         "views": views,
         "fit": fit,
     }
+    if train_from is not None:
+        chosen |= {"train_from": train_from, "kind": "frozen" if train_from == "head" else "finetune"}
     chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     values = {key: value for key, value in chosen.items() if value is not None}
-    settings = experiment.settings_from(recipe, config, set_ or [], values, data)
-    run = experiment.train(data, settings, out, overwrite=overwrite, csv=csv, tensorboard=tensorboard)
+    if resume is not None:
+        values |= {"recipe": recipe} if recipe else {}
+        source, settings = choosing.resumed(resume, config, set_ or [], values)
+        data, out = data or source, resume
+    elif data is None:
+        raise typer.BadParameter("Missing data to train on (or --resume RUN).")
+    else:
+        settings = choosing.settings_from(recipe, config, set_ or [], values, data)
+    run = experiment.train(data, settings, out, overwrite=overwrite, resume=resume is not None, csv=csv, tensorboard=tensorboard)
     show.finished(run, data)
 
 

@@ -26,7 +26,7 @@ class Settings:
     """
 
     recipe: str = "custom"
-    kind: Literal["frozen", "scratch"] = "frozen"
+    kind: Literal["frozen", "finetune", "scratch"] = "frozen"
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
@@ -50,6 +50,12 @@ class Settings:
     head: Head = "logistic"
     power: float = 0.75  # of features that are never negative, before a linear head
     l2: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # searched on validation
+
+    # fine-tuned: frozen below a line, trained above it
+    train_from: str = "head"  # the first thing that trains: a block, a stage's index, last:N, all; "head": nothing but the head
+    cached_views: int = 0  # of every training image: as it is, mirrored, then shifted; 0: as many as ``views``
+    rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
+    announce: float = 0.0  # validation accuracy whose passing is said, with the time; 0: none
 
     # trained by the loop: dense heads and scratch networks
     network: str = "cnn-vgg"
@@ -133,6 +139,8 @@ _RANGES: list[tuple[str, float, float]] = [
     ("shift", 0, 512),
     ("cutout", 0, 512),
     ("patience", 0, 100_000),
+    ("cached_views", 0, 64),
+    ("announce", 0, 1),
     ("stop_at", 0, 1),
     ("budget", 0, 1e9),
 ]

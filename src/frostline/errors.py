@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake in what the user asked for. The command line prints it without a traceback and exits with 2.
@@ -29,3 +31,9 @@ def nearest(name: str, known: list[str]) -> str:
 
     close = get_close_matches(name, known, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(known)}"
+
+
+def few(names: Iterable[str], limit: int = 6) -> str:
+    """Names in order, those beyond ``limit`` as a number."""
+    names = sorted(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 import frostline
 from frostline.artifact import make_runner, read_model, write_model
+from frostline.choosing import settled
 from frostline.config import Settings
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
@@ -20,7 +22,6 @@ from frostline.errors import UserError
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.progress import say
-from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
 from frostline.records import json_record
 from frostline.runs import Run
 from frostline.stopping import StopRule
@@ -44,43 +45,13 @@ def _loaded(data: str | Path, settings: Settings) -> tuple[Source, Splits]:
     return source, splits
 
 
-def choose(weights: str, data: str = "") -> tuple[Settings, str]:
-    """The recipe for somebody who named none, and why: the best frozen one whose weights can be had, else the best from scratch.
-
-    Args:
-        weights: those given, or "".
-        data: what was named; "digits" has a recipe of its own.
-    """
-    from frostline.models.weights import architecture_of, at_hand
-
-    if weights:
-        architecture = architecture_of(weights)
-        for name in RECIPES:
-            settings = recipe(name)
-            if settings.kind == "frozen" and architecture == _timm_name(settings.backbone):
-                return settings, f"{name}, because the weights given are for its network, {architecture}"
-        settings = Settings(recipe=f"{architecture}-frozen", backbone=f"timm:{architecture}")
-        return settings, f"a frozen {architecture}, because that is what the weights given are for"
-    if data == "digits":
-        return recipe("cnn-digits"), "cnn-digits, because digits are small, unlike photographs, and must not be mirrored"
-    if at_hand(recipe(BEST_FROZEN).backbone):
-        return recipe(BEST_FROZEN), f"{BEST_FROZEN}, the frozen recipe that does best for its time; its weights can be had"
-    why = f"{BEST_SCRATCH}, the best recipe from scratch, because no pretrained weights can be had (no network, none given)"
-    return recipe(BEST_SCRATCH), why
-
-
-def _timm_name(backbone: str) -> str:
-    from frostline.models.backbones import find
-
-    return find(backbone).timm.split(".")[0]
-
-
 def train(
     data: str | Path | Splits,
     settings: Settings | str | None = None,
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     csv: bool = False,
     tensorboard: bool = False,
     **values: Any,
@@ -92,6 +63,7 @@ def train(
         settings: a recipe's name, settings, or None to have one chosen.
         out: the run directory; by default a new one under ``runs/``.
         overwrite: replace a finished run in ``out``.
+        resume: go on from the last whole epoch of the unfinished run in ``out``; see ``resumed``.
         csv, tensorboard: write the history in these forms too.
         **values: settings to change, for example ``weights="folder"``, ``seed=1``.
 
@@ -102,10 +74,10 @@ def train(
         UserError: anything that the caller can put right.
     """
     stop = StopRule()
-    chosen = _settings(data, settings, values)
+    chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else _free_folder(chosen, data)
-    with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite) as run:
+    with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite, resume) as run:
         run.write_settings(chosen)
         run.write_environment(describe())
         splits = _data(data, chosen, run)
@@ -128,28 +100,12 @@ def train(
             "ended": trained.record["ended"],
         }
         _draw(trained, chosen, run)
+        if "Ctrl-C" not in record["ended"]:  # what a person has ended early can go on
+            shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
         run.finish(record)
     if csv or tensorboard:
         run.export_history(csv=csv, tensorboard=tensorboard)
     return run
-
-
-def settings_from(
-    name: str | None, config: Path | None, assignments: list[str], values: dict[str, Any], data: str = ""
-) -> Settings:
-    """A recipe (chosen for ``data`` where none is named), a TOML file over it, ``key=value`` texts over that, values over all."""
-    settings, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")), data)
-    if reason:
-        say(f"Recipe: {reason}.")
-    if config is not None:
-        settings = settings.with_toml(config)
-    return settings.with_assignments(assignments).with_values(**values)
-
-
-def _settings(data: Any, settings: Settings | str | None, values: dict[str, Any]) -> Settings:
-    if isinstance(settings, Settings):
-        return settings.with_values(**values)
-    return settings_from(settings, None, [], values, str(data.record.get("source", "")) if isinstance(data, Splits) else str(data))
 
 
 def _free_folder(settings: Settings, data: Any) -> Path:
@@ -181,13 +137,24 @@ def _train(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trai
         from frostline.train_frozen import train_frozen
 
         return train_frozen(splits, settings, run, stop)
+    if settings.kind == "finetune":
+        from frostline.train_finetune import train_finetune
+
+        return train_finetune(splits, settings, run, stop)
     from frostline.train_scratch import train_scratch
 
     return train_scratch(splits, settings, run, stop)
 
 
 def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str:
-    """Write the model directory; nothing in it comes from the test split, a clock or this machine's paths."""
+    """Write the model directory, and those of the stages before it; returns its digest."""
+    for name, stage in trained.earlier:
+        _write(stage, splits, settings, run, run.stage_folder(name))
+    return _write(trained, splits, settings, run, run.model_folder)
+
+
+def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folder: Path) -> str:
+    """Write a model directory; nothing in it comes from the test split, a clock or this machine's paths."""
     left_out = ("weights", "stop_at", "budget", "test", "unknown_as_wrong")  # a place, a clock, the test split
     chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best")}
@@ -210,23 +177,31 @@ def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str
         },
     }
     with run.timing("save"):
-        return write_model(run.model_folder, trained.graph, trained.weights, trained.seen, json_record(card))
+        return write_model(folder, trained.graph, trained.weights, trained.seen, json_record(card))
 
 
 def _judge(trained: Trained, splits: Splits, settings: Settings, run: Run) -> float | None:
     """Validation predictions as they were made while choosing; then the test split, read here for the first and only time."""
-    rows, probabilities = trained.validation
-    _keep("validation", Predictions(*_columns(splits.validation.take(rows), probabilities)), run)
     if splits.test is None:
         say("There is no test split: this model has not been judged on images that nothing has read.", "yellow")
+    for name, stage in trained.earlier:
+        _judge_stage(stage, splits, run, run.stage_folder(name), f"-{name}")
+    return _judge_stage(trained, splits, run, run.model_folder)
+
+
+def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
+    rows, probabilities = trained.validation
+    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), probabilities)), run)
+    if splits.test is None:
         return None
     with run.timing("test"):
-        card, graph = read_model(run.model_folder)
-        runner = make_runner(graph, run.model_folder, card.values, card.precision)
+        card, graph = read_model(folder)
+        runner = make_runner(graph, folder, card.values, card.precision)
         probabilities = trained.judge(runner, splits.test)
-    scores = _keep("test", Predictions(*_columns(splits.test, probabilities)), run)
+    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run)
     low, high = scores["interval"]
-    say(f"Test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
+    stage = f" of the {suffix[1:]} stage" if suffix else ""
+    say(f"Test accuracy{stage} {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
     return float(scores["accuracy"])
 
 
@@ -255,7 +230,7 @@ def _pictures(plots: Any, trained: Trained, settings: Settings, run: Run) -> Non
     title = f"{run.folder.resolve().name} · {settings.recipe}"
     history = run.history()
     draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
-    if epochs := [row for row in history if "epoch" in row]:
+    if epochs := [row for row in history if "epoch" in row and row.get("stage") != "head"]:
         plots.curves(epochs, draw("curves"), title, trained.record.get("best", {}).get("epoch"))
     if points := trained.record.get("learning_curve"):
         plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
+from frostline.data.views import seen_as
 from frostline.errors import UserError
 from frostline.feature_cache import STORED, FeatureCache, from_stored, to_stored
 from frostline.preprocess import Preprocess
@@ -59,7 +60,7 @@ def extract(
         rows: (n,) row numbers, in the order wanted.
         preprocess: the network's.
         engine: gives (b, D) float32 for (b, h, w, 3) uint8.
-        caches: one per view; view 0 is the image, view 1 its mirror image.
+        caches: one per view, as ``data.views`` numbers them.
 
     Raises:
         FeatureOverflowError: a value does not fit the caches' storage type.
@@ -101,7 +102,7 @@ def _batches(
         pending, positions = plan.popleft()
         for view, known in enumerate(pending.known):
             if not known[positions].all():
-                yield block if view == 0 else block[:, :, ::-1]
+                yield seen_as(block, images.digests[pending.rows[positions]], view)
 
 
 def _look_up(images: ImageSet, rows: Rows, caches: Sequence[FeatureCache]) -> _Pending:

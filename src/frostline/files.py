@@ -41,18 +41,36 @@ def one_at_a_time(path: Path, waiting: Callable[[], None] = lambda: None) -> Ite
     A killed process leaves no lock. Where the system has no locks, nobody waits.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as stream:
-        try:
-            import fcntl
-
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(stream, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows, and file systems without locks
-            pass
+    try:
+        handle = hold(path)
+    except BlockingIOError:
+        waiting()
+        handle = hold(path, wait=True)
+    try:
         yield
+    finally:
+        os.close(handle)
+
+
+def hold(path: Path, wait: bool = False) -> int:
+    """An open handle of the file ``path``, which is made, with a lock that lasts until it is closed or the process dies.
+
+    Where the system has no locks it is only opened.
+
+    Raises:
+        BlockingIOError: another holds it, and ``wait`` is false.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except (ImportError, OSError):  # Windows, and file systems without locks
+        pass
+    return handle
 
 
 @contextmanager

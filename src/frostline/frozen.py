@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline import engine
 from frostline.data.imageset import ImageSet
+from frostline.data.views import view_name
 from frostline.decode import DECODER_VERSION
 from frostline.drawn import drawn_images
 from frostline.feature_cache import FeatureCache, graphs_folder
@@ -24,6 +25,7 @@ from frostline.progress import say
 
 if TYPE_CHECKING:
     from frostline.config import Settings
+    from frostline.models.transfer import Cut
     from frostline.models.weights import Loaded
 
 
@@ -59,8 +61,7 @@ class Frozen:
 
     def caches(self, views: int, dtype: str) -> list[FeatureCache]:
         """The cache of each view."""
-        names = ("image", "mirror")[:views]
-        return [FeatureCache({**self.key, "view": name}, self.width, dtype) for name in names]
+        return [FeatureCache({**self.key, "view": view_name(number)}, self.width, dtype) for number in range(views)]
 
     def extract(self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache]) -> Iterator[FeatureBlock]:
         """Features of these rows, in order."""
@@ -77,8 +78,12 @@ def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:
     Raises:
         UserError: unknown backbone, weights that cannot be had.
     """
+    return _ready(*_loaded(settings, stored), settings)
+
+
+def _loaded(settings: Settings, stored: tuple[int, int] | None) -> tuple[Loaded, Preprocess]:
+    """The network of the settings, and what stands in front of it."""
     from frostline.models.backbones import find
-    from frostline.models.device import pick_device
     from frostline.models.weights import load
 
     row = find(settings.backbone)
@@ -93,20 +98,27 @@ def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:
         mean=loaded.mean,
         std=loaded.std,
     )
-    device = pick_device(settings.device)
-    if device.type == "cpu":
+    return loaded, preprocess
+
+
+def _ready(loaded: Loaded, preprocess: Preprocess, settings: Settings, first: str = "") -> Frozen:
+    """The network, or its part below ``first``, compiled where it can be."""
+    from frostline.models.device import pick_device
+
+    if pick_device(settings.device).type == "cpu":
         try:
-            return _compiled(loaded, preprocess, engine.resolve_precision(settings.precision))
+            return _compiled(loaded, preprocess, engine.resolve_precision(settings.precision), first)
         except RuntimeError as error:  # what OpenVINO and torch.export raise for operations they do not know
             note = f"{loaded.name} could not be compiled ({str(error).splitlines()[0][:160]}); torch runs it, more slowly."
             say(note, "yellow")
-            return _eager(loaded, preprocess, settings, [note])
-    return _eager(loaded, preprocess, settings, [])
+            return _eager(loaded, preprocess, settings, [note], first)
+    return _eager(loaded, preprocess, settings, [], first)
 
 
-def _key(loaded: Loaded, preprocess: Preprocess) -> dict[str, Any]:
+def _key(loaded: Loaded, preprocess: Preprocess, first: str) -> dict[str, Any]:
     """What determines a feature whichever engine computes it."""
     return {
+        **({"below": first} if first else {}),
         "weights": loaded.digest,
         "network": loaded.name,
         "timm": version("timm"),
@@ -115,9 +127,9 @@ def _key(loaded: Loaded, preprocess: Preprocess) -> dict[str, Any]:
     }
 
 
-def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str) -> Frozen:
+def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str, first: str) -> Frozen:
     key = {
-        **_key(loaded, preprocess),
+        **_key(loaded, preprocess, first),
         "engine": f"openvino {engine.version()}",
         "conversion": CONVERSION_VERSION,
         "precision": precision,
@@ -164,13 +176,38 @@ def converted(network: Any, preprocess: Preprocess, precision: str) -> tuple[Any
     return (graph, 0) if precision == "f32" else with_exact_layers(graph, probe, exact)[:2]
 
 
-def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: list[str]) -> Frozen:
+@dataclass
+class Below:
+    """A network cut at the frost line: its lower part ready to give activations, its upper part to be trained.
+
+    Attributes:
+        loaded: the whole network; ``line``'s parts share its weights.
+        line: the cut.
+        frozen: gives activations (B, C·h·w) of the lower part.
+    """
+
+    loaded: Loaded
+    line: Cut
+    frozen: Frozen
+
+
+def freeze_below(settings: Settings, stored: tuple[int, int] | None) -> Below:
+    """Load the backbone of ``settings``, cut it where ``settings.train_from`` says and compile what is below; as ``freeze``."""
+    from frostline.models.transfer import Activations, cut
+
+    loaded, preprocess = _loaded(settings, stored)
+    line = cut(loaded.network, settings.train_from, preprocess.size, settings.backbone)
+    lower: Loaded = replace(loaded, network=cast("Any", Activations(line.lower).eval()))
+    return Below(loaded, line, _ready(lower, preprocess, settings, line.first))
+
+
+def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: list[str], first: str) -> Frozen:
     from frostline.models.eager import EagerEngine
 
     runner = EagerEngine(loaded.network, preprocess, settings.device, settings.precision)
     width = next(runner.run([drawn_images(1, *preprocess.stored)]))[0].shape[1]
     key = {
-        **_key(loaded, preprocess),
+        **_key(loaded, preprocess, first),
         "engine": runner.name,
         "precision": runner.precision,
         "batch": runner.batch,

@@ -6,6 +6,7 @@ what was chosen. Dense heads are trained by the one loop and keep the weights th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +38,14 @@ class FittedHead:
 
     Attributes:
         module: (B, D) features to (B, K) logits, on the CPU, in evaluation mode.
+        chosen: the same before it was refitted: it has not seen validation.
         temperature: fitted on validation predictions of a head that had not seen validation.
         validation: (n, K) log-probabilities of the validation rows from that head, before the temperature.
         record: what was tried and chosen, for the run's record.
     """
 
     module: nn.Module
+    chosen: nn.Module
     temperature: float
     validation: NDArray[np.float32]
     record: dict[str, Any]
@@ -101,7 +104,8 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
         "validation_loss": loss,
         "refitted_on": f"training and validation, {n + m} images, with the l2 chosen on validation",
     }
-    return _finished(compressed_linear(refitted.weight, refitted.bias, found.power), log_p, judged, record)
+    module, chosen = (compressed_linear(each.weight, each.bias, found.power) for each in (refitted, head))
+    return _finished(module, chosen, log_p, judged, record)
 
 
 def _best(tried: list[tuple[float, Linear, float, float]], head: str) -> tuple[float, Linear, float, float]:
@@ -143,12 +147,15 @@ def _dense(
         "validation_accuracy": fitted.best["validation_accuracy"],
         "validation_loss": fitted.best["validation_loss"],
     }
-    return _finished(head.cpu().eval(), log_p, judged, record)
+    head = head.cpu().eval()
+    return _finished(head, copy.deepcopy(head), log_p, judged, record)
 
 
-def _finished(module: nn.Module, log_p: NDArray[np.float32], judged: Labels, record: dict[str, Any]) -> FittedHead:
+def _finished(
+    module: nn.Module, chosen: nn.Module, log_p: NDArray[np.float32], judged: Labels, record: dict[str, Any]
+) -> FittedHead:
     temperature = fit_temperature(log_p, judged)
     if reason := undetermined(log_p, judged):
         say(f"The temperature stays 1: {reason}", "yellow")
         record["temperature_note"] = reason
-    return FittedHead(module, temperature, log_p, {**record, "temperature": temperature})
+    return FittedHead(module, chosen, temperature, log_p, {**record, "temperature": temperature})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frostline.checkpoints import Checkpoints, State
 from frostline.config import Settings
 from frostline.data.batches import Batches, stream_seed
 from frostline.errors import UserError
+from frostline.loop_state import Best, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
 from frostline.models.device import make_fabric, pick_device, pick_precision
 from frostline.models.layers import seeded, switch_dropout
 from frostline.optim import Schedule, make_optimizer, trainable_groups
-from frostline.progress import Stage, stage
+from frostline.progress import Stage, say, stage
 from frostline.stopping import StopRule
 
 #: Steps between looks at the losses on an accelerator, which would wait for it each time.
 LOOK_EVERY = 16
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,72 +82,6 @@ def _log_probs(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     return torch.cat(rows), torch.cat(labels)
 
 
-class _Best:
-    """The best weights so far: a copy of what training can change (trained parameters, buffers), and its row."""
-
-    def __init__(self, network: nn.Module, monitor: str) -> None:
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self._live: list[Tensor] = [*trained, *network.buffers()]
-        self._kept: list[Tensor] = []
-        self._monitor = monitor
-        self.row: Row = {}
-
-    def _score(self, row: Row) -> tuple[float, float]:
-        accuracy, loss = row["validation_accuracy"], -row["validation_loss"]
-        return (accuracy, loss) if self._monitor == "accuracy" else (loss, accuracy)
-
-    def offer(self, row: Row) -> None:
-        """Keep the present weights if this row is better than the best; a tie on one score is decided by the other."""
-        if not self.row or self._score(row) > self._score(self.row):
-            self.row, self._kept = row, [tensor.detach().clone() for tensor in self._live]
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the best weights back into the network; nothing to do before the first offer."""
-        if self._kept:
-            for live, kept in zip(self._live, self._kept, strict=True):
-                live.copy_(kept)
-
-
-@dataclass
-class _Sums:
-    """What an epoch's steps add up to; everything stays on the device until it is looked at."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    hits: list[Tensor] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    looked: int = 0
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, rate: float) -> None:
-        self.losses.append(loss.detach())
-        self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
-        self.sizes.append(len(labels))
-        self.rates.append(rate)
-
-    def check(self, epoch: int) -> None:
-        """Look at the losses not yet looked at: the first that is not finite is a ``UserError`` that names its step."""
-        bad = (~torch.stack(self.losses[self.looked :]).isfinite()).nonzero()
-        if len(bad):
-            step = self.looked + int(bad[0])
-            _diverged(f"The training loss became {float(self.losses[step]):g}", epoch, step + 1, self.rates[step])
-        self.looked = len(self.losses)
-
-    def row(self) -> Row:
-        """Means over rows, not over batches."""
-        sizes = torch.tensor(self.sizes, dtype=torch.float64)
-        mean = float((torch.stack(self.losses).cpu().double() * sizes).sum() / sizes.sum())
-        return {"lr": self.rates[-1], "train_loss": mean, "train_accuracy": int(torch.stack(self.hits).sum()) / sum(self.sizes)}
-
-
-def _diverged(what: str, epoch: int, step: int, rate: float) -> None:
-    raise UserError(
-        f"{what} in epoch {epoch + 1}, step {step}, at a learning rate of {rate:g}.",
-        expected="a finite loss",
-        hint=f"a smaller learning rate, for example --set lr={rate / 10:g}",
-    )
-
-
 def _trained(network: nn.Module, parameters: Iterable[Any] | None) -> list[dict[str, Any]]:
     """Optimizer groups of what trains; everything else in the network stops asking for gradients."""
     if parameters is None:
@@ -181,7 +115,34 @@ class _Run:
         self.steps, self.began = 0, began
         self.dropout_epochs = math.ceil(settings.epochs * settings.dropout_share)
 
-    def step(self, x: Tensor, y: Tensor, sums: _Sums, spent: float) -> None:
+    def state(self, best: Best, history: list[Row]) -> State:
+        """All that the next epoch depends on beside the data and the settings; random numbers begin anew with every epoch."""
+        tensors, numbers = best.state(), {}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                name = f"optimizer.{index}.{key}"
+                if isinstance(value, Tensor):
+                    tensors[name] = value
+                else:
+                    numbers[name] = value
+        return State(tensors, {"steps": self.steps, "history": history, "best": best.row, "optimizer": numbers})
+
+    def go_on(self, saved: State, best: Best) -> list[Row]:
+        """To where ``state`` was taken; returns the history so far."""
+        best.go_on(saved.tensors, saved.values["best"])
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in (saved.tensors | saved.values["optimizer"]).items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                entries.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        self.steps = int(saved.values["steps"])
+        self.schedule.go_on(self.steps)
+        history: list[Row] = saved.values["history"]
+        return history
+
+    def step(self, x: Tensor, y: Tensor, sums: Sums, spent: float) -> None:
         self.optimizer.zero_grad()
         logits = self.model(x)
         loss = self.loss(logits, y)
@@ -206,7 +167,7 @@ class _Run:
         """Train one epoch, or up to the step after which ``stop`` holds."""
         self.network.train()
         switch_dropout(self.network, number < self.dropout_epochs)
-        sums, started = _Sums(), time.monotonic()
+        sums, started = Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY
         for x, y in self.batches.epoch(number):
             self.step(x, y, sums, stop.spent(self.began))
@@ -236,6 +197,7 @@ def fit(
     stop: StopRule | None = None,
     on_epoch: Callable[[Row], None] = lambda row: None,
     parameters: Iterable[Any] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train ``network`` in place and leave it with the weights that did best on ``validation``, however training ends.
 
@@ -255,17 +217,26 @@ def fit(
             validation_accuracy, images_per_second (training alone).
         parameters: the tensors, or ``torch.optim`` groups, that train; all others are frozen. None: those that require a
             gradient, weight decay on weights alone.
+        checkpoints: where the state is kept after every whole epoch, and from where training goes on if there is one: on a CPU
+            with the same bits as if it had never been interrupted.
 
     Raises:
         UserError: the loss is not finite, a trainable parameter gets no gradient, or nothing is trainable.
     """
     stop = stop or StopRule()
     run = _Run(network, batches, settings, parameters, stop.elapsed())
-    best = _Best(network, "accuracy" if stop.stop_at is not None else settings.monitor)
+    best = Best(network, "accuracy" if stop.stop_at is not None else settings.monitor)
     history: list[Row] = []
-    started, reason = time.monotonic(), ""
+    if checkpoints is not None and (saved := checkpoints.load()) is not None:
+        history = run.go_on(saved, best)
+        say(f"Training goes on after epoch {len(history)}.")
+        for row in history:
+            on_epoch(row)
+    started = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
+    reason = _why_end(history, best.row, settings, stop) if history else ""
     try:
         with stage("train", total=settings.epochs * batches.rows) as bar:
+            bar.advance(len(history) * batches.rows)
             while not reason:
                 row = _one_epoch(run, validation, settings.seed, len(history), stop, bar)
                 row["seconds"] = time.monotonic() - started
@@ -273,6 +244,8 @@ def fit(
                 best.offer(row)
                 on_epoch(row)
                 reason = _why_end(history, best.row, settings, stop)
+                if checkpoints is not None and run.steps % len(batches) == 0:  # an epoch that was cut short is trained again
+                    checkpoints.save(len(history), run.state(best, history))
     finally:
         best.restore()
         network.eval()
@@ -284,7 +257,7 @@ def _one_epoch(run: _Run, validation: Batches, seed: int, number: int, stop: Sto
     with seeded(stream_seed(seed, number, 1), run.device):
         row = {"epoch": number + 1, **run.epoch(number, stop, bar), **run.validate(validation)}
     if not math.isfinite(row["validation_loss"]):
-        _diverged("The validation loss is not finite after training", number, run.steps, row["lr"])
+        diverged("The validation loss is not finite after training", number, run.steps, row["lr"])
     bar.note(f"epoch {number + 1}: validation accuracy {row['validation_accuracy']:.4f}")
     return row
 

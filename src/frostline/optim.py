@@ -81,6 +81,11 @@ class Schedule:
         self.steps += 1
         self._set(max(self.steps, int(spent * self.total)))
 
+    def go_on(self, steps: int) -> None:
+        """To the rates after so many steps, as if they had been made."""
+        self.steps = steps
+        self._set(steps)
+
     def _set(self, step: int) -> None:
         factor = rate(self.name, min(step, self.total - 1), self.total, self.warmup)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):

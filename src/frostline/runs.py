@@ -3,7 +3,8 @@
 settings.json  environment.json  data.json  rejects.csv     what was asked, on what, from what
 history.jsonl  timings.json                                 a row per epoch or block of images; seconds per stage
 predictions/SPLIT.npz  scores/SPLIT.json  plots/*.png       what came of it
-model/                                                      written by others
+checkpoints/                                                what an unfinished training goes on from
+model/  stages/NAME/                                        the model, and those of stages before it; written by others
 run.json                                                    the record and the digests of all files: a run without it is unfinished
 """
 
@@ -24,8 +25,8 @@ from typing import Any, Self
 import frostline
 from frostline.config import Settings
 from frostline.data.imageset import Reject
-from frostline.errors import UserError
-from frostline.files import digest_file, digest_json, sync_folder, write_json
+from frostline.errors import UserError, few
+from frostline.files import digest_file, digest_json, hold, sync_folder, write_json
 from frostline.history import append_row, read_rows, write_events, write_table
 from frostline.predictions import Predictions
 from frostline.records import json_record, write_csv
@@ -34,13 +35,13 @@ FORMAT = 1
 MANIFEST, MARKER = "run.json", ".frostline-run"
 SETTINGS, ENVIRONMENT, DATA, REJECTS = "settings.json", "environment.json", "data.json", "rejects.csv"
 HISTORY, TIMINGS = "history.jsonl", "timings.json"
-PREDICTIONS, SCORES, PLOTS, MODEL = "predictions", "scores", "plots", "model"
-HISTORY_CSV, TENSORBOARD = "history.csv", "tensorboard"
+PREDICTIONS, SCORES, PLOTS, MODEL, STAGES = "predictions", "scores", "plots", "model", "stages"
+HISTORY_CSV, TENSORBOARD, CHECKPOINTS = "history.csv", "tensorboard", "checkpoints"
 
 #: What a run may consist of, and all that is ever deleted when one is replaced.
 _OWN = frozenset(
     {MANIFEST, MARKER, SETTINGS, ENVIRONMENT, DATA, REJECTS, HISTORY, TIMINGS}
-    | {PREDICTIONS, SCORES, PLOTS, MODEL, HISTORY_CSV, TENSORBOARD}
+    | {PREDICTIONS, SCORES, PLOTS, MODEL, STAGES, HISTORY_CSV, TENSORBOARD, CHECKPOINTS}
 )
 
 
@@ -62,8 +63,10 @@ class Run:
         self._unlock: Any = lambda: None
 
     @classmethod
-    def create(cls, folder: Path, overwrite: bool = False) -> Self:
+    def create(cls, folder: Path, overwrite: bool = False, resume: bool = False) -> Self:
         """Begin a run in ``folder``, which is made if needed. An unfinished run in it is replaced, a finished one if ``overwrite``.
+
+        With ``resume`` the checkpoints that are there stay, and the rest is written anew.
 
         Raises:
             UserError: the folder holds anything else, a finished run, or one that is being written; or it cannot be written to.
@@ -73,12 +76,12 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             _refuse_others(folder)
             run._unlock = weakref.finalize(run, os.close, _lock(folder))
-            run._clear(overwrite)
+            run._clear(overwrite or resume, resume)
         except OSError as error:
             raise UserError(f"Cannot write a run to {folder}.", received=str(error), hint="another folder for --out") from error
         return run
 
-    def _clear(self, overwrite: bool) -> None:
+    def _clear(self, overwrite: bool, resume: bool) -> None:
         if (self.folder / MANIFEST).exists() and not overwrite:
             self.close()
             raise UserError(f"{self.folder} holds a finished run.", hint="another folder for --out, or --overwrite to replace it")
@@ -86,7 +89,7 @@ class Run:
         (self.folder / MANIFEST).unlink(missing_ok=True)
         sync_folder(self.folder)
         for entry in self.folder.iterdir():
-            if entry.name != MARKER:
+            if entry.name != MARKER and not (resume and entry.name == CHECKPOINTS):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def __enter__(self) -> Self:
@@ -187,6 +190,15 @@ class Run:
         """Where the model is."""
         return self.folder / MODEL
 
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Where training keeps what it needs to go on; no part of a finished run."""
+        return self.folder / CHECKPOINTS
+
+    def stage_folder(self, name: str) -> Path:
+        """Where the model of an earlier stage is."""
+        return self.folder / STAGES / _safe(name)
+
     def names(self) -> list[str]:
         """The files of the run, relative to its folder: the recorded ones, or while it is written those that are there.
 
@@ -195,7 +207,7 @@ class Run:
         if self.manifest:
             return list(self.manifest["files"])
         paths = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
-        skipped = {MANIFEST, HISTORY_CSV, TENSORBOARD}
+        skipped = {MANIFEST, HISTORY_CSV, TENSORBOARD, CHECKPOINTS}
         hidden = {path for path in paths if any(part.startswith(".") for part in path.parts)}
         return sorted(path.as_posix() for path in paths if path.parts[0] not in skipped and path not in hidden)
 
@@ -209,7 +221,7 @@ class Run:
         if not self.manifest or name in self._checked:
             return path
         if name not in self.manifest["files"]:
-            raise UserError(f"The run {self.name} has no {name}.", expected=_few(self.manifest["files"]))
+            raise UserError(f"The run {self.name} has no {name}.", expected=few(self.manifest["files"]))
         if not path.is_file():
             raise UserError(f"{path} is missing.", expected="every file that was there when the run finished")
         if digest_file(path) != self.manifest["files"][name]:
@@ -262,22 +274,15 @@ def _refuse_others(folder: Path) -> None:
     # Only the marker makes a folder ours: without it, a "model" in it is somebody else's.
     if others := names - own if MARKER in names else names:
         hint = "a new or empty folder for --out"
-        raise UserError(f"{folder} holds other things than a run.", expected="nothing else", received=_few(others), hint=hint)
+        raise UserError(f"{folder} holds other things than a run.", expected="nothing else", received=few(others), hint=hint)
 
 
 def _lock(folder: Path) -> int:
     """Mark the folder as a run and keep it locked for as long as the handle is open; a killed process leaves no lock."""
-    handle = os.open(folder / MARKER, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(folder / MARKER)
     except BlockingIOError as error:
-        os.close(handle)
         raise UserError(f"Another process is writing a run to {folder}.", hint="another folder for --out") from error
-    except (ImportError, OSError):  # Windows, and file systems without locks
-        pass
-    return handle
 
 
 def _no_run(folder: Path) -> UserError:
@@ -291,8 +296,3 @@ def _safe(split: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", split):
         raise UserError("That is no name of a split.", expected="letters, digits, '.', '_', '-'", received=repr(split))
     return split
-
-
-def _few(names: Iterable[str], limit: int = 6) -> str:
-    names = sorted(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -10,6 +10,7 @@ from torch import nn
 
 from frostline import engine
 from frostline.calibrate import apply_temperature, fit_temperature, undetermined
+from frostline.checkpoints import Checkpoints, training_identity
 from frostline.config import Settings
 from frostline.convert import checked_features, convert_head, convert_network
 from frostline.data.augment import make_augmentations
@@ -26,7 +27,7 @@ from frostline.preprocess import Preprocess
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
-from frostline.trained import Trained
+from frostline.trained import Trained, judged_by_graph
 
 #: Side to which photos are reduced for a network that is trained from scratch.
 PHOTOS = 64
@@ -58,7 +59,8 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         body = network.body.eval()
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
-        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history)
+        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
+        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, checkpoints=kept)
         log_p = predict_log_probs(network, judging, settings)
     temperature = fit_temperature(log_p, splits.validation.labels)
     note = undetermined(log_p, splits.validation.labels)
@@ -91,7 +93,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
         seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
         record=record,
-        judge=lambda saved, images: _judged(saved, images, preprocess),
+        judge=judged_by_graph(preprocess),
     )
 
 
@@ -133,10 +135,3 @@ def _architecture(network: nn.Module, settings: Settings, parameters: int) -> di
 
 def _width(network: Any) -> int:
     return int(network.head.in_features)
-
-
-def _judged(saved: Any, images: ImageSet, preprocess: Preprocess) -> NDArray[np.float32]:
-    rows = [np.arange(i, min(i + engine.BATCH, len(images))) for i in range(0, len(images), engine.BATCH)]
-    with stage(f"predict {images.name}", len(images)):
-        blocks = saved.body.run(stored_blocks(images, rows, preprocess))
-        return np.concatenate([saved.head.features(features) for (features,) in blocks])

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline import engine
 from frostline.data.imageset import ImageSet
+from frostline.data.reading import stored_blocks
 from frostline.preprocess import Preprocess
+from frostline.progress import stage
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Trained:
         validation: rows of the validation set that were judged, and their (n, K) probabilities, temperature applied.
         seen: 16-byte digests of the images that training or a choice has seen.
         record: what was chosen, and how.
+        earlier: models of stages before this one, by name, to be kept and scored beside it.
         judge: (N, K) probabilities of a set by the saved graph; frozen networks answer from cached features.
     """
 
@@ -39,3 +43,19 @@ class Trained:
     seen: set[bytes]
     record: dict[str, Any]
     judge: Callable[[Any, ImageSet], NDArray[np.float32]]
+    earlier: tuple[tuple[str, Trained], ...] = ()
+
+
+def judged_by_graph(preprocess: Preprocess) -> Callable[[Any, ImageSet], NDArray[np.float32]]:
+    """The way to judge a set where nothing of it is cached: every image through the saved graph."""
+
+    def judge(saved: Any, images: ImageSet) -> NDArray[np.float32]:
+        rows = [np.arange(i, min(i + engine.BATCH, len(images))) for i in range(0, len(images), engine.BATCH)]
+        with stage(f"predict {images.name}", len(images)) as bar:
+            parts = []
+            for (features,) in saved.body.run(stored_blocks(images, rows, preprocess)):
+                parts.append(saved.head.features(features))
+                bar.advance(len(features))
+        return np.concatenate(parts)
+
+    return judge

@@ -11,7 +11,7 @@ from frostline.drawn import drawn_images
 from frostline.engine import Engine
 from frostline.environment import has_bf16
 from frostline.errors import UserError
-from frostline.models.backbones import BACKBONES, FeatureNetwork, build, find
+from frostline.models.backbones import BACKBONES, FeatureNetwork, as_map, build, find
 from frostline.preprocess import Preprocess
 
 #: D, (C, h, w) of the map at 64 pixels (a transformer: at 224), and whether parameters fit the published count without classifier.
@@ -101,7 +101,7 @@ def test_a_transformers_map_is_its_patches_in_their_places():
     network = FeatureNetwork(timm.create_model("test_vit", num_classes=0, img_size=(64, 96))).eval()
     with torch.inference_mode():
         tokens = network.network.forward_features(torch.rand(2, 3, 64, 96))
-        grid = network._as_map(tokens, 96 / 64)
+        grid = as_map(tokens, network.network.num_prefix_tokens, 96 / 64)
     rows, columns = 64 // 16, 96 // 16
     assert grid.shape == (2, 64, rows, columns)
     torch.testing.assert_close(grid[:, :, 2, 5], tokens[:, 1 + 2 * columns + 5])

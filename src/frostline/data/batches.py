@@ -116,13 +116,13 @@ class FeatureBatches(_Rows):
     (B, V, D): the loop averages the views' log-probabilities, as the finished model does.
 
     Args:
-        features: (N, V, D), float16 or float32; batches are float32.
+        features: (N, V, D), of any floating type; batches are float32.
         labels: (N,) int64.
     """
 
     def __init__(
         self,
-        features: NDArray[np.floating],
+        features: NDArray[np.floating] | Tensor,
         labels: NDArray[np.int64],
         batch_size: int,
         *,
@@ -133,13 +133,21 @@ class FeatureBatches(_Rows):
         if features.ndim != 3 or len(features) != len(labels):
             raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
         super().__init__(labels, batch_size, seed, shuffle, device)
-        self.features = _on_device(features, device)
+        self.features = features.to(device) if isinstance(features, Tensor) else _on_device(features, device)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = _generator(self.seed, number)
         for rows in self._order(generator):
-            batch = self.features.index_select(0, rows)
-            if self.shuffle:
-                views = torch.randint(0, batch.shape[1], (len(rows),), generator=generator).to(self.device)
-                batch = batch[torch.arange(len(rows), device=self.device), views]
-            yield batch.float(), self.labels[rows]
+            yield self._batch(rows, generator).float(), self.labels[rows]
+
+    def _batch(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.shuffle:
+            return self.features.index_select(0, rows)
+        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=generator).to(self.device)
+        return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
+
+
+def stored_tensor(features: NDArray[Any], dtype: str) -> Tensor:
+    """Features in their storage type as a tensor that shares their memory; NumPy has no bfloat16, and keeps its bits."""
+    tensor = torch.from_numpy(features.view(np.int16) if dtype == "bfloat16" else features)
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor

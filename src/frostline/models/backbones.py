@@ -58,17 +58,22 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D) and the last map (B, C, h, w); a transformer's map is its patch tokens."""
-        grid = self.network.forward_features(x)
-        if self.dense_top:
-            return grid.mean((2, 3)), grid
-        return self.network.forward_head(grid, pre_logits=True), self._as_map(grid, x.shape[-1] / x.shape[-2])
+        features, grid = self.pooled(x)
+        return features, as_map(grid, getattr(self.network, "num_prefix_tokens", 0), x.shape[-1] / x.shape[-2])
 
-    def _as_map(self, grid: Tensor, aspect: float) -> Tensor:
-        if grid.ndim == 4:
-            return grid
-        tokens = grid[:, getattr(self.network, "num_prefix_tokens", 0) :]  # (B, h·w, C)
-        h = round((tokens.shape[1] / aspect) ** 0.5)
-        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, tokens.shape[1] // h)
+    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and what they were pooled from, as the network has it."""
+        grid = self.network.forward_features(x)
+        return grid.mean((2, 3)) if self.dense_top else self.network.forward_head(grid, pre_logits=True), grid
+
+
+def as_map(grid: Tensor, prefix_tokens: int, aspect: float) -> Tensor:
+    """(B, C, h, w) of a map, which it is already, or of tokens (B, prefix + h·w, C) of an image of this width over height."""
+    if grid.ndim == 4:
+        return grid
+    tokens = grid[:, prefix_tokens:]
+    h = round((tokens.shape[1] / aspect) ** 0.5)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, tokens.shape[1] // h)
 
 
 def find(name: str) -> Backbone:

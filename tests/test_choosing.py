@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from frostline.choosing import choose, settings_from
 from frostline.errors import UserError
-from frostline.experiment import choose, settings_from
 from frostline.models import weights
 from frostline.recipes import recipe
 

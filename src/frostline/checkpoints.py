@@ -1,0 +1,88 @@
+"""Checkpoints of a training: each file whole or not there, the newest two kept, a damaged one passed over and said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from frostline.config import Settings
+from frostline.data.imageset import Splits
+from frostline.errors import UserError
+from frostline.files import digest_bytes, digest_json, write_bytes
+from frostline.progress import say
+
+KEPT = 2
+
+
+def training_identity(settings: Settings, splits: Splits, weights: str = "") -> str:
+    """Digest of all that decides what a training becomes: settings but for when to end, images, starting weights."""
+    left_out = ("stop_at", "budget", "announce", "test", "unknown_as_wrong", "weights")
+    chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
+    return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights])
+
+
+@dataclass(frozen=True)
+class State:
+    """What a training needs to go on: tensors by name, and JSON values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints in a folder: ``epoch-NUMBER-DIGEST.safetensors``, DIGEST being that of the file's bytes.
+
+    Args:
+        folder: made when the first is saved.
+        identity: of the training (its settings, data and starting weights): checkpoints of another are an error.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+
+    def save(self, epoch: int, state: State) -> None:
+        """Keep ``state`` as it is after ``epoch`` epochs; older ones than the last ``KEPT`` go."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        described = {"identity": self.identity, "values": json.dumps(state.values)}
+        data = save(tensors, metadata=described)
+        write_bytes(self.folder / f"epoch-{epoch:06d}-{digest_bytes(data)}.safetensors", data)
+        for path in self._paths()[KEPT:]:
+            path.unlink()
+
+    def load(self) -> State | None:
+        """The newest whole one; None where there is none.
+
+        Raises:
+            UserError: it is of another training.
+        """
+        for path in self._paths():
+            data = path.read_bytes()
+            if digest_bytes(data) != path.stem.rpartition("-")[2]:
+                say(f"The checkpoint {path.name} is damaged: training goes on from the one before it.", "yellow")
+                continue
+            with safe_open(path, "pt") as opened:
+                described = opened.metadata()
+            if described["identity"] != self.identity:
+                raise UserError(
+                    f"The checkpoints in {self.folder} are of another training.",
+                    expected="the same data, weights and settings",
+                    hint="train without --resume to begin anew",
+                )
+            return State(load(data), json.loads(described["values"]))
+        return None
+
+    def clear(self) -> None:
+        """Delete all."""
+        for path in self._paths():
+            path.unlink()
+        if self.folder.is_dir():
+            self.folder.rmdir()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-*.safetensors"), reverse=True)

@@ -1,0 +1,152 @@
+"""The frost line: a backbone cut where one tensor passes, into a frozen lower part and an upper part that can train.
+
+The network is traced (torch.fx). A *boundary* is a place behind which everything depends on one tensor alone. A person names the
+first thing that trains ("layer4", "block5", a stage's index, "last:50"); the cut is the last boundary before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.models.backbones import FeatureNetwork, as_map
+from frostline.models.traced import Traced
+
+
+class Upper(nn.Module):
+    """The part above the frost line: activations (B, …) to features (B, D) and their last map (B, C, h, w)."""
+
+    def __init__(self, tail: nn.Module, prefix_tokens: int, aspect: float) -> None:
+        super().__init__()
+        self.tail, self.prefix_tokens, self.aspect = tail, prefix_tokens, aspect
+
+    def forward(self, activations: Tensor) -> tuple[Tensor, Tensor]:
+        features, grid = self.tail(activations)
+        return features, as_map(grid, self.prefix_tokens, self.aspect)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two.
+
+    Attributes:
+        first: module path of the first operation above the line.
+        lower: normalised (B, 3, H, W) to activations (B, *shape).
+        upper: activations to features and map; ``upper(lower(x))`` is the whole network's answer.
+        shape: of one image's activations.
+        said: how the name given was understood, for the screen and the record; empty where it was met exactly.
+    """
+
+    first: str
+    lower: nn.Module
+    upper: Upper
+    shape: tuple[int, ...]
+    said: str
+
+
+def cut(network: FeatureNetwork, where: str, size: tuple[int, int], backbone: str = "") -> Cut:
+    """Cut a network below what ``where`` names.
+
+    Args:
+        network: the whole; the parts share its weights.
+        where: a module's path or a part of it ("layer4", "denseblock3"), a Keras block ("block5", "block_12", "conv5"), a stage's
+            index as timm counts them ("3"), "last:N" for about the last N Keras layers, or "all" for everything behind the first
+            operation.
+        size: (H, W) of its input.
+        backbone: row of the table, for Keras' names.
+
+    Raises:
+        UserError: no such place, or the network cannot be traced.
+    """
+    traced = Traced(network, size)
+    first, said = traced.find(where, backbone)
+    boundary = traced.below(first)
+    begins = traced.paths[traced.nodes[boundary.index + 1]] or traced.paths[traced.nodes[first]]
+    if not said and _depth(begins, traced.paths[traced.nodes[first]]):
+        said = f"{where} is inside a block that no single tensor enters; what trains begins at {begins}."
+    lower, tail = traced.split(boundary)
+    upper = Upper(tail, getattr(network.network, "num_prefix_tokens", 0), size[1] / size[0])
+    return Cut(begins, lower, upper, boundary.shape, said)
+
+
+def _depth(begins: str, wanted: str) -> bool:
+    """Whether the cut had to go further down than what was asked for."""
+    return begins != wanted
+
+
+class Activations(nn.Module):
+    """The lower part as a feature network: normalised (B, 3, H, W) to ((B, C·h·w),)."""
+
+    def __init__(self, lower: nn.Module) -> None:
+        super().__init__()
+        self.lower = lower
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.lower(x).flatten(1),)
+
+
+class Trainable(nn.Module):
+    """What trains: the upper part and a head, on stored activations. BatchNorm always stays in inference mode.
+
+    Takes (B, C·h·w) to (B, K) logits, or V views (B, V, C·h·w) to (B, V, K).
+    """
+
+    def __init__(self, upper: Upper, head: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.upper, self.head, self.shape = upper, head, shape
+
+    def forward(self, stored: Tensor) -> Tensor:
+        activations = stored.reshape(-1, *self.shape)
+        if activations.ndim == 4:
+            activations = activations.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.head(self.upper(activations)[0])
+        return logits.unflatten(0, stored.shape[:-1]) if stored.ndim > 2 else logits
+
+    def train(self, mode: bool = True) -> Trainable:
+        """Training mode for all but BatchNorm: its statistics are those that the frozen part was trained with."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def parameter_groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
+
+    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, as in ``trainable_groups``.
+
+    Raises:
+        UserError: a name that no pattern matches, or a pattern that cannot be read.
+    """
+    rules = [_rule(text) for text in settings.rates]
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        matching = [rate for pattern, rate in rules if fnmatchcase(name, pattern)]
+        if not matching:
+            raise UserError(
+                f"No pattern of 'rates' matches {name}.", expected="a last pattern *=1", received=", ".join(settings.rates)
+            )
+        rate, decays = matching[0], parameter.dim() > 1
+        parameter.requires_grad_(rate is not None)
+        if rate is not None:
+            group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decays else {"weight_decay": 0.0})}
+            groups.setdefault((rate, decays), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _rule(text: str) -> tuple[str, float | None]:
+    pattern, _, rate = text.rpartition("=")
+    try:
+        factor = None if rate == "frozen" else float(rate)
+    except ValueError:
+        pattern, factor = "", None
+    if not pattern:
+        raise UserError("A rate is a pattern of names and a factor.", expected="head.*=10 or upper.*=frozen", received=text)
+    return pattern, factor

@@ -1,0 +1,159 @@
+"""The frost line: every family splits where it is asked to, the two parts are the whole, and only what should train trains."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.models.backbones import FeatureNetwork, build
+from frostline.models.keras_names import keras_blocks
+from frostline.models.layers import seeded
+from frostline.models.transfer import Trainable, cut, parameter_groups
+
+#: A network, what a person types, where it then begins, and the activations' shape at 64 pixels (transformers: 224).
+CUTS = [
+    ("mobilenetv2", "block_12", "blocks.4.2.conv_pw", (96, 4, 4)),
+    ("mobilenetv2", "blocks.5", "blocks.5.0.conv_pw", (96, 4, 4)),
+    ("mobilenetv2", "all", "bn1", (32, 32, 32)),
+    ("densenet169", "denseblock3", "features.denseblock3.denselayer1.cat", (256, 4, 4)),
+    ("densenet169", "conv5", "features.denseblock4.denselayer1.cat", (640, 2, 2)),
+    ("vgg16", "block5", "features.24", (512, 4, 4)),
+    ("resnet50", "layer4", "layer4.0.conv1", (1024, 4, 4)),
+    ("resnet50", "3", "layer3.0.conv1", (512, 8, 8)),
+    ("resnet50v2", "conv5_block1", "stages.3.blocks.0.norm1", (1024, 4, 4)),
+    ("efficientnetb0", "block6a", "blocks.5.0.conv_pw", (112, 4, 4)),
+    ("efficientnetv2s", "block6a", "blocks.5.0.conv_pw", (160, 4, 4)),
+    ("convnext-tiny", "stages.3", "stages.3.downsample.0.permute", (384, 4, 4)),
+    ("vit-small", "8", "blocks.8.norm1", (197, 384)),
+    ("timm:mobilenetv3_large_100", "blocks.5", "blocks.5.0.conv_pw", (112, 4, 4)),
+    ("timm:test_resnet", "layer3", "layer3.0.conv1", (48, 8, 8)),
+]
+
+
+def network(name):
+    side = 224 if name == "vit-small" else 64
+    with seeded(0):
+        return FeatureNetwork(build(name, (side, side))).eval(), (side, side)
+
+
+@pytest.mark.parametrize(("name", "where", "first", "shape"), CUTS)
+def test_lower_and_upper_are_the_whole(name, where, first, shape):
+    whole, size = network(name)
+    line = cut(whole, where, size, name)
+    assert line.first.startswith(first)
+    assert line.shape == shape
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for found, wanted in zip(line.upper(line.lower(images)), whole(images), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    below, above = ({id(parameter) for parameter in part.parameters()} for part in (line.lower, line.upper))
+    assert not below & above
+    assert below | above == {id(parameter) for parameter in whole.parameters()}
+
+
+def test_every_boundary_of_a_network_splits_it():
+    whole, size = network("timm:test_resnet")
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        wanted = whole(images)[0]
+        for where in ("all", "conv1", "maxpool", "layer1", "layer2", "layer3", "layer4", "1", "2", "3", "4"):
+            line = cut(whole, where, size)
+            torch.testing.assert_close(line.upper(line.lower(images))[0], wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "first", "said"),
+    [
+        ("mobilenetv2", "last:50", "blocks.4.2", "block_12, Keras' last 47 layers"),
+        ("mobilenetv2", "last:47", "blocks.4.2", ""),
+        ("resnet50", "last:50", "layer3.5", "conv4_block6, Keras' last 42 layers"),
+        ("vgg16", "last:4", "features.24", ""),
+    ],
+)
+def test_keras_layer_counts_are_met_by_the_nearest_block_within(name, where, first, said):
+    line = cut(network(name)[0], where, (64, 64), name)
+    assert line.first.startswith(first)
+    assert said in line.said if said else line.said == ""
+
+
+def test_too_few_keras_layers_say_how_many_it_takes():
+    with pytest.raises(UserError, match="No block of vgg16 begins") as caught:
+        cut(network("vgg16")[0], "last:2", (64, 64), "vgg16")
+    assert "last:4 or more" in caught.value.expected
+
+
+def test_every_keras_block_is_a_place_of_its_network():
+    for name in ("vgg16", "resnet50", "mobilenetv2", "efficientnetb0"):
+        modules = dict(network(name)[0].network.named_modules())
+        counts = [count for _, count, path in keras_blocks(name) if path in modules]
+        assert len(counts) == len(keras_blocks(name))
+        assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("where", ["layer9", "block5", "", "7", "last:x", "last:5", "layer1.conv9"])
+def test_a_place_that_is_not_there(where):
+    with pytest.raises(UserError):
+        cut(network("timm:test_resnet")[0], where, (64, 64), "timm:test_resnet")
+
+
+def trainable(where="layer4"):
+    whole, size = network("timm:test_resnet")
+    for module in whole.modules():  # timm's residual blocks begin as nothing: their first layers would get no gradient
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+    line = cut(whole, where, size)
+    return whole, line, Trainable(line.upper, nn.Linear(96, 3), line.shape)
+
+
+def test_all_that_trains_moves_and_nothing_else_does():
+    _, line, made = trainable()
+    before, lower = copy.deepcopy(made.state_dict()), copy.deepcopy(line.lower.state_dict())
+    groups = parameter_groups(made, Settings(optimizer="sgd", lr=0.1, weight_decay=0.0))
+    optimizer = torch.optim.SGD(groups)
+    made.train()
+    x = torch.randn(8, line.shape[0] * line.shape[1] * line.shape[2], generator=torch.Generator().manual_seed(0))
+    nn.functional.cross_entropy(made(x), torch.arange(8) % 3).backward()
+    optimizer.step()
+    trained = {name for name, _ in made.named_parameters()}
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]) == (name not in trained), name
+    for name, value in line.lower.state_dict().items():
+        assert torch.equal(value, lower[name]), name
+
+
+def test_views_are_answered_one_by_one():
+    _, line, made = trainable()
+    stored = torch.randn(2, 3, line.shape[0] * line.shape[1] * line.shape[2], generator=torch.Generator().manual_seed(0))
+    made.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(made(stored), torch.stack([made(stored[:, view]) for view in range(3)], dim=1))
+
+
+def test_rates_are_met_in_order():
+    _, _, made = trainable("layer3")
+    settings = Settings(lr=0.1, weight_decay=0.3, rates=("head.*=10", "*layer4*=1", "*=frozen"))
+    groups = parameter_groups(made, settings)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for name, parameter in made.named_parameters():
+        wanted = 1.0 if name.startswith("head.") else 0.1 if "layer4" in name else None
+        assert rates.get(id(parameter)) == (pytest.approx(wanted) if wanted else None)
+        assert parameter.requires_grad == (wanted is not None)
+    assert {parameter.dim() > 1 for group in groups if "weight_decay" in group for parameter in group["params"]} == {False}
+
+
+@pytest.mark.parametrize("rates", [("head.*=1",), ("*=fast",), ("=1",), ("*",)])
+def test_rates_that_cannot_be_meant(rates):
+    with pytest.raises(UserError):
+        parameter_groups(trainable()[2], Settings(rates=rates))
+
+
+def test_the_parameters_of_source_c():
+    whole, size = network("vgg16")
+    line = cut(whole, "block5", size, "vgg16")
+    head = nn.Linear(512, 10)
+    count = sum(parameter.numel() for parameter in head.parameters())
+    assert count == 5_130
+    assert count + sum(parameter.numel() for parameter in line.upper.parameters()) == 7_084_554

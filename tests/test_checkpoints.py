@@ -1,0 +1,97 @@
+"""What a training needs to go on is kept whole, and goes on as if nothing had happened."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frostline.checkpoints import Checkpoints, State
+from frostline.config import Settings
+from frostline.data.batches import FeatureBatches
+from frostline.errors import UserError
+from frostline.loop import fit
+from frostline.models.layers import Dropout, seeded
+from frostline.stopping import StopRule
+
+
+def state(number):
+    return State({"a": torch.full((2, 3), float(number))}, {"number": number, "third": 1 / 3})
+
+
+def test_the_newest_comes_back_exactly(tmp_path):
+    kept = Checkpoints(tmp_path / "checkpoints", "one")
+    assert kept.load() is None
+    for number in (1, 2, 3):
+        kept.save(number, state(number))
+    assert len(list(kept.folder.iterdir())) == 2
+    found = kept.load()
+    assert torch.equal(found.tensors["a"], state(3).tensors["a"])
+    assert found.values == {"number": 3, "third": 1 / 3}
+    kept.clear()
+    assert not kept.folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_one_is_passed_over_and_said(tmp_path, capsys, damage):
+    kept = Checkpoints(tmp_path, "one")
+    kept.save(1, state(1))
+    kept.save(2, state(2))
+    newest = max(tmp_path.iterdir())
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes({"cut": data[:-5], "flipped": data, "empty": b""}[damage])
+    assert kept.load().values["number"] == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_another_training_s_are_refused(tmp_path):
+    Checkpoints(tmp_path, "one").save(1, state(1))
+    with pytest.raises(UserError, match="another training"):
+        Checkpoints(tmp_path, "two").load()
+
+
+def network():
+    with seeded(3):
+        return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), Dropout(0.3), nn.Linear(16, 3))
+
+
+def trained(settings, checkpoints=None, ends_after=None):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(70, 1, 5)).astype(np.float32), rng.integers(0, 3, 70)
+    batches = FeatureBatches(x, y, 16, seed=settings.seed, shuffle=True)
+    judging = FeatureBatches(x[:30], y[:30], 16)
+    stop, rows = StopRule(), []
+
+    def on_epoch(row):
+        rows.append(row)
+        stop.interrupted = len(rows) == ends_after
+
+    made = network()
+    fitted = fit(made, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch, checkpoints=checkpoints)
+    return made.state_dict(), fitted, rows
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("ends_after", [1, 3, 5])
+def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, ends_after):
+    settings = Settings(optimizer=optimizer, lr=0.01, schedule="one-cycle", epochs=6, device="cpu", precision="f32")
+    whole, wanted, rows = trained(settings)
+    _, ended, _ = trained(settings, Checkpoints(tmp_path, "x"), ends_after)
+    assert len(ended.history) == ends_after
+    assert "Ctrl-C" in ended.reason
+    again, fitted, said = trained(settings, Checkpoints(tmp_path, "x"))
+    assert [row["epoch"] for row in said] == [1, 2, 3, 4, 5, 6]
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name
+    timed = ("seconds", "images_per_second")
+    for found, row in zip(fitted.history, wanted.history, strict=True):
+        assert {key: found[key] for key in row if key not in timed} == {key: row[key] for key in row if key not in timed}
+    assert rows[-1]["epoch"] == 6
+
+
+def test_a_finished_training_has_nothing_left_to_do(tmp_path):
+    settings = Settings(epochs=2, device="cpu", precision="f32")
+    first, _, _ = trained(settings, Checkpoints(tmp_path, "x"))
+    second, fitted, _ = trained(settings, Checkpoints(tmp_path, "x"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert fitted.reason == "all 2 epochs were run"

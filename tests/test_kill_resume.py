@@ -1,0 +1,56 @@
+"""kill -9 at twenty random moments of a fine-tuning, then ``--resume``: the model is the same bits each time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from drawing import tinted_folders
+
+from frostline.runs import Run
+
+KILLS = 20
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "frostline", "train", *map(str, arguments)]
+
+
+def digest(out: Path) -> str:
+    return str(Run.open(out).record["model_digest"])
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path: Path, tiny_weights: Path) -> None:
+    data = tmp_path / "data"
+    tinted_folders(data, ["a", "b", "c"], 200)
+    settings = ["backbone=timm:test_resnet", "train_from=layer3", "image_size=64", "precision=f32", "device=cpu", "epochs=12"]
+    options = [argument for setting in settings for argument in ("--set", setting)]
+    fresh = ["--recipe", "mobilenetv2-finetune", "--weights", tiny_weights, *options]
+    subprocess.run(command(data, *fresh, "--out", tmp_path / "warm"), check=True, capture_output=True)
+    started = time.monotonic()
+    subprocess.run(command(data, *fresh, "--out", tmp_path / "reference"), check=True, capture_output=True)
+    duration, wanted = time.monotonic() - started, digest(tmp_path / "reference")
+    moments, resumed = random.Random(5), 0
+    for number in range(KILLS):
+        out = tmp_path / f"run-{number}"
+        process = subprocess.Popen(
+            command(data, *fresh, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(duration * moments.uniform(0.3, 1.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        finished = (out / "run.json").exists()
+        if (out / "checkpoints").is_dir() and not finished:
+            subprocess.run(command("--resume", out), check=True, capture_output=True)
+            resumed += 1
+        elif not finished:
+            subprocess.run(command(data, *fresh, "--out", out), check=True, capture_output=True)
+        assert digest(out) == wanted, f"killed run {number}"
+        Run.open(out).verify()
+        assert not list(out.rglob("*.tmp"))
+    assert resumed >= KILLS // 4

@@ -1,0 +1,166 @@
+"""Fine-tuning from the frost line, from folders of drawn images to a judged model and the stage before it."""
+
+import numpy as np
+import pytest
+from drawing import tinted_folders
+
+from frostline.artifact import read_card
+from frostline.choosing import resumed
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.experiment import load_data, train
+from frostline.feature_cache import entries
+from frostline.runs import Run
+from frostline.serve.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_weights):
+    return Settings(
+        recipe="tiny-finetune",
+        kind="finetune",
+        backbone="timm:test_resnet",
+        weights=str(tiny_weights),
+        train_from="layer4",
+        image_size=48,
+        device="cpu",
+        precision="f32",
+        l2=(1e-3, 1e-1),
+        epochs=2,
+        batch_size=16,
+        optimizer="adamw",
+        lr=1e-3,
+        views=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    tinted_folders(root / "train", ["10", "2", "nut"], 40)
+    tinted_folders(root / "test", ["10", "2", "nut"], 10, start=500)
+    return load_data(root)
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
+
+
+def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
+    run = train(splits, settings.with_values(announce=0.5), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "is frozen below layer4.0" in said
+    assert "Validation passed 50.00% after" in said
+    Run.open(run.folder).verify()
+    assert {"test", "test-head", "validation", "validation-head"} == set(run.splits)
+    assert run.scores("test")["accuracy"] >= 0.9
+    assert read_card(run.model_folder).values["architecture"]["train_from"].startswith("layer4.0")
+    for folder, split in ((run.model_folder, "test"), (run.stage_folder("head"), "test-head")):
+        served = Predictor(folder).judge(splits.test)
+        np.testing.assert_allclose(served.probabilities, run.predictions(split).probabilities, atol=1e-5)
+    # what is validated is what is served: the activations went through float16, the predictor's did not
+    kept = run.predictions("validation")
+    served = Predictor(run.model_folder).judge(splits.validation).probabilities[np.argsort(splits.validation.ids)]
+    np.testing.assert_allclose(served, kept.probabilities[np.argsort(kept.ids)], atol=1e-2)
+    assert [row["epoch"] for row in run.history() if "epoch" in row] == [1, 2]
+
+
+def test_only_what_is_above_the_line_has_changed(splits, settings, tmp_path):
+    from safetensors.numpy import load_file
+
+    run = train(splits, settings, tmp_path / "run")
+    before, after = (load_file(folder / "weights.safetensors") for folder in (run.stage_folder("head"), run.model_folder))
+    for name, value in before.items():
+        changed = not np.array_equal(value, after[name])
+        trains = name.startswith("head.") or ("layer4" in name and "running" not in name and "num_batches" not in name)
+        assert changed == trains, name
+
+
+def test_a_second_run_finds_the_activations_and_gives_the_same_model(splits, settings, tmp_path, monkeypatch):
+    first = train(splits, settings, tmp_path / "one")
+    assert sorted((entry["key"]["below"][:6], entry["key"]["view"]) for entry in entries()) == [
+        ("layer4", "image"),
+        ("layer4", "mirror"),
+    ]
+    monkeypatch.setattr("frostline.engine.Engine.run", _only_padding(splits))
+    second = train(splits, settings, tmp_path / "two")
+    assert first.record["model_digest"] == second.record["model_digest"]
+
+
+def _only_padding(splits):
+    from frostline.engine import Engine
+
+    real = Engine.run
+
+    def run(self, blocks):
+        def watched():
+            for block in blocks:
+                rows = {block[i].tobytes() for i in range(len(block))}
+                assert not rows & {image.tobytes() for image in splits.train.pixels}, "an image of training was computed again"
+                yield block
+
+        return real(self, watched())
+
+    return run
+
+
+@pytest.mark.parametrize(("values", "reason"), [({"budget": 0.001}, "budget"), ({"stop_at": 0.4}, "reached --stop-at 0.4")])
+def test_what_is_enough_before_the_upper_part_trains_leaves_the_heads_model(splits, settings, tmp_path, values, reason):
+    run = train(splits, settings.with_values(**values), tmp_path / "run")
+    assert reason in run.record["ended"]
+    assert run.scores("test")["n"] == 30
+    assert run.record["trainable_parameters"] == 96 * 3 + 3
+    assert set(run.splits) == {"test", "validation"}
+
+
+def test_ridge_is_no_head_to_go_on_from(splits, settings, tmp_path):
+    with pytest.raises(UserError, match="goes on from a head"):
+        train(splits, settings.with_values(head="ridge"), tmp_path / "run")
+
+
+def test_more_views_are_cached_than_the_model_averages(splits, settings, tmp_path):
+    run = train(splits, settings.with_values(cached_views=4), tmp_path / "run")
+    kept = {entry["key"]["view"]: entry["rows"] for entry in entries()}
+    assert kept == {"image": 120, "mirror": 120, "shift-2": 108, "shift-3": 108}
+    assert read_card(run.model_folder).views == 2
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch):
+    settings = settings.with_values(epochs=4)
+    whole = train(splits, settings, tmp_path / "whole")
+    assert not whole.checkpoints_folder.exists()
+
+    class _Killed(BaseException):
+        pass
+
+    real = Run.add_history
+
+    def dies(self, row):
+        real(self, row)
+        if row.get("epoch") == 3:
+            raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", dies)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "cut")
+    source, saved = resumed(tmp_path / "cut", None, [], {})
+    assert (source, saved) == (splits.record["source"], settings)
+    again = train(splits, saved, tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == whole.record["model_digest"]
+    assert [row["epoch"] for row in again.history() if "epoch" in row] == [1, 2, 3, 4]
+    with pytest.raises(UserError, match="nothing to resume"):
+        resumed(tmp_path / "cut", None, [], {})
+
+
+def test_changed_settings_are_listed(splits, settings, tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run")
+    run.write_settings(settings)
+    run.write_data(splits.record)
+    run.checkpoints_folder.mkdir()
+    run.close()
+    with pytest.raises(UserError) as caught:
+        resumed(tmp_path / "run", None, ["lr=0.5"], {"views": 1})
+    assert {"lr: 0.001 became 0.5", "views: 2 became 1"} == set(caught.value.received.split("; "))
+    assert resumed(tmp_path / "run", None, ["lr=0.001"], {})[1] == settings
