@@ -27,8 +27,6 @@ def test_the_newest_comes_back_exactly(tmp_path):
     found = kept.load()
     assert torch.equal(found.tensors["a"], state(3).tensors["a"])
     assert found.values == {"number": 3, "third": 1 / 3}
-    kept.clear()
-    assert not kept.folder.exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
@@ -41,7 +39,13 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path, capsys, damage):
     data[-1] ^= 1
     newest.write_bytes({"cut": data[:-5], "flipped": data, "empty": b""}[damage])
     assert kept.load().values["number"] == 1
-    assert "is damaged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is damaged" in said
+    assert "begins anew" not in said
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    assert kept.load() is None
+    assert "begins anew" in capsys.readouterr().err
 
 
 def test_another_training_s_are_refused(tmp_path):

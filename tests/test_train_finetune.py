@@ -145,6 +145,8 @@ def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_p
         patch.setattr(Run, "add_history", dies)
         with pytest.raises(_Killed):
             train(splits, settings, tmp_path / "cut")
+    # killed again, while it begins to go on: nothing that it needs is gone
+    Run.create(tmp_path / "cut", resume=True).close()
     source, saved = resumed(tmp_path / "cut", None, [], {})
     assert (source, saved) == (splits.record["source"], settings)
     again = train(splits, saved, tmp_path / "cut", resume=True)

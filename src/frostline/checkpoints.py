@@ -61,10 +61,12 @@ class Checkpoints:
         Raises:
             UserError: it is of another training.
         """
+        damaged = False
         for path in self._paths():
             data = path.read_bytes()
             if digest_bytes(data) != path.stem.rpartition("-")[2]:
-                say(f"The checkpoint {path.name} is damaged: training goes on from the one before it.", "yellow")
+                say(f"The checkpoint {path.name} is damaged and is passed over.", "yellow")
+                damaged = True
                 continue
             with safe_open(path, "pt") as opened:
                 described = opened.metadata()
@@ -75,14 +77,9 @@ class Checkpoints:
                     hint="train without --resume to begin anew",
                 )
             return State(load(data), json.loads(described["values"]))
+        if damaged:
+            say("No whole checkpoint is left: training begins anew.", "yellow")
         return None
-
-    def clear(self) -> None:
-        """Delete all."""
-        for path in self._paths():
-            path.unlink()
-        if self.folder.is_dir():
-            self.folder.rmdir()
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.safetensors"), reverse=True)

@@ -88,8 +88,10 @@ class Run:
         # The manifest goes first, so that a run half removed is never taken for a finished one.
         (self.folder / MANIFEST).unlink(missing_ok=True)
         sync_folder(self.folder)
+        # Killed here, a run that goes on can still go on: what it began with stays until it is written again.
+        kept = {MARKER, CHECKPOINTS, SETTINGS, DATA} if resume else {MARKER}
         for entry in self.folder.iterdir():
-            if entry.name != MARKER and not (resume and entry.name == CHECKPOINTS):
+            if entry.name not in kept:
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def __enter__(self) -> Self:
