@@ -146,8 +146,9 @@ def test_no_model_there(tmp_path):
 
 
 def test_files_beside_it_do_no_harm(folder):
+    before = read_model(folder)[0]
     (folder / "notes.txt").write_text("mine")
-    read_model(folder)
+    assert read_model(folder)[0] == before
 
 
 def test_nothing_is_unpickled(folder):

@@ -17,7 +17,7 @@ def test_an_unknown_setting_names_the_nearest():
     ("name", "value", "expected"),
     [
         ("head", "linear", "logistic"),
-        ("kind", "both", "one of frozen, finetune, scratch"),
+        ("kind", "both", "one of frozen, scratch"),
         ("seed", 1.5, "a whole number"),
         ("seed", True, "a whole number"),
         ("seed", "x", "a whole number"),
@@ -144,7 +144,8 @@ def test_each_recipe_is_named_for_what_it_is(name):
     made = recipe(name)
     assert made.recipe == name
     kind = name.rpartition("-")[2]
-    assert made.kind == (kind if kind in ("frozen", "finetune") else "scratch")
+    assert made.kind == ("frozen" if kind in ("frozen", "finetune") else "scratch")
+    assert (made.train_from != "head") == (kind == "finetune")
     if made.kind != "scratch":
         assert made.backbone == name.removesuffix(f"-{kind}")
     else:

@@ -34,7 +34,7 @@ def test_a_recipe_is_named_for_what_it_is(name):
     assert settings.recipe == name
     if settings.kind != "scratch":
         assert settings.backbone in BACKBONES
-        assert name == f"{settings.backbone}-{settings.kind}"
+        assert name == f"{settings.backbone}-{'frozen' if settings.train_from == 'head' else 'finetune'}"
     else:
         assert settings.network in NETWORKS
         assert name in (settings.network, "cnn-digits")

@@ -18,7 +18,6 @@ from frostline.serve.predictor import Predictor
 def settings(tiny_weights):
     return Settings(
         recipe="tiny-finetune",
-        kind="finetune",
         backbone="timm:test_resnet",
         weights=str(tiny_weights),
         train_from="layer4",

@@ -26,7 +26,7 @@ def choose(weights: str, data: str = "") -> tuple[Settings, str]:
         architecture = architecture_of(weights)
         for name in RECIPES:
             settings = recipe(name)
-            if settings.kind == "frozen" and architecture == _timm_name(settings.backbone):
+            if settings.kind == "frozen" and settings.train_from == "head" and architecture == _timm_name(settings.backbone):
                 return settings, f"{name}, because the weights given are for its network, {architecture}"
         settings = Settings(recipe=f"{architecture}-frozen", backbone=f"timm:{architecture}")
         return settings, f"a frozen {architecture}, because that is what the weights given are for"

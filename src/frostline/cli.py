@@ -87,9 +87,8 @@ def train(
         "precision": precision,
         "views": views,
         "fit": fit,
+        "train_from": train_from,
     }
-    if train_from is not None:
-        chosen |= {"train_from": train_from, "kind": "frozen" if train_from == "head" else "finetune"}
     chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     values = {key: value for key, value in chosen.items() if value is not None}

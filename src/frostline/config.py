@@ -21,12 +21,13 @@ Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
 class Settings:
     """Every setting of a training run. A recipe is one of these with a name; see ``recipes.py``.
 
-    ``kind`` "frozen" fits a head on the cached features of ``backbone``; "scratch" trains ``network`` from random weights.
+    ``kind`` "frozen" fits a head on the cached features of ``backbone``, and trains on from it where ``train_from`` names more;
+    "scratch" trains ``network`` from random weights.
     Sizes are pixels, times seconds, rates per step, fractions in [0, 1].
     """
 
     recipe: str = "custom"
-    kind: Literal["frozen", "finetune", "scratch"] = "frozen"
+    kind: Literal["frozen", "scratch"] = "frozen"
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
@@ -48,7 +49,7 @@ class Settings:
     views: int = 1  # 1: as is; 2: and mirrored
     feature_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     head: Head = "logistic"
-    power: float = 0.75  # of features that are never negative, before a linear head
+    power: float = 0.75  # of features that are never negative, before a linear head with nothing trained below it
     l2: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # searched on validation
 
     # fine-tuned: frozen below a line, trained above it

@@ -133,11 +133,11 @@ def _data(data: str | Path | Splits, settings: Settings, run: Run) -> Splits:
 
 
 def _train(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
-    if settings.kind == "frozen":
+    if settings.kind == "frozen" and settings.train_from == "head":
         from frostline.train_frozen import train_frozen
 
         return train_frozen(splits, settings, run, stop)
-    if settings.kind == "finetune":
+    if settings.kind == "frozen":
         from frostline.train_finetune import train_finetune
 
         return train_finetune(splits, settings, run, stop)

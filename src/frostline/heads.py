@@ -138,17 +138,8 @@ def _dense(
     judging = FeatureBatches(validation, judged, 4096, device=device)
     fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
     log_p = predict_log_probs(head, judging, settings)
-    record = {
-        "head": settings.head,
-        "best": fitted.best,
-        "ended": fitted.reason,
-        "device": fitted.device,
-        "precision": fitted.precision,
-        "validation_accuracy": fitted.best["validation_accuracy"],
-        "validation_loss": fitted.best["validation_loss"],
-    }
     head = head.cpu().eval()
-    return _finished(head, copy.deepcopy(head), log_p, judged, record)
+    return _finished(head, copy.deepcopy(head), log_p, judged, {"head": settings.head, **fitted.record()})
 
 
 def _finished(

@@ -54,6 +54,11 @@ class Fitted:
     device: str
     precision: str
 
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of it, without the history."""
+        scores = {name: self.best[name] for name in ("validation_accuracy", "validation_loss")}
+        return {"best": self.best, "ended": self.reason, "device": self.device, "precision": self.precision, **scores}
+
 
 def predict_log_probs(network: nn.Module, batches: Batches, settings: Settings) -> NDArray[np.float32]:
     """The network's log-probabilities for every row, in evaluation mode, in the batches' order.

@@ -14,7 +14,6 @@ from frostline.errors import UserError, nearest
 
 #: What the fine-tuning recipes share; ``announce`` is the best result that the sources state.
 _FINETUNE: dict[str, Any] = {
-    "kind": "finetune",
     "optimizer": "adamw",
     "lr": 3e-4,
     "weight_decay": 0.05,

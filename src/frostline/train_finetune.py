@@ -201,12 +201,7 @@ class _FineTuning:
         return {
             "head": self.settings.head,
             "train_from": self.settings.train_from,
-            "best": fitted.best,
-            "ended": fitted.reason,
-            "device": fitted.device,
-            "precision": fitted.precision,
-            "validation_accuracy": fitted.best["validation_accuracy"],
-            "validation_loss": fitted.best["validation_loss"],
+            **fitted.record(),
             "head_validation_accuracy": head.record["validation_accuracy"],
             "temperature": temperature,
             **({"temperature_note": note} if note else {}),

@@ -72,13 +72,9 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         graph = engine.join(body, convert_head(network.head, _width(network), temperature))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     record = {
-        "best": fitted.best,
-        "ended": fitted.reason,
-        "device": fitted.device,
+        **fitted.record(),
         "train_images": len(splits.train),
         "validation_images": len(splits.validation),
-        "validation_accuracy": fitted.best["validation_accuracy"],
-        "validation_loss": fitted.best["validation_loss"],
         "temperature": temperature,
         **({"temperature_note": note} if note else {}),
     }

@@ -16,7 +16,7 @@ from frostline.errors import UserError, nearest
 from frostline.models.backbones import FeatureNetwork
 from frostline.models.keras_names import keras_blocks
 
-HEAD, ALL = "head", "all"
+ALL = "all"
 
 
 @dataclass(frozen=True)
