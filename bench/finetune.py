@@ -88,12 +88,13 @@ def ours() -> None:
     stored = rng.random((n, 2, int(np.prod(line.shape))), np.float32).astype(np.float16)
     labels = rng.integers(0, CLASSES, n)
     settings = Settings(device="cpu", epochs=1, optimizer="adamw", lr=1e-4, batch_size=BATCH, label_smoothing=0.1)
-    batches = FeatureBatches(stored, labels, BATCH, shuffle=True)
-    judging = FeatureBatches(stored[:BATCH], labels[:BATCH], BATCH)
+    batches = FeatureBatches(stored, labels, BATCH, shape=line.shape, shuffle=True)
+    judging = FeatureBatches(stored[:BATCH], labels[:BATCH], BATCH, shape=line.shape)
 
     def repeat() -> float:
         groups = parameter_groups(network, settings)
-        return float(fit(network, batches, judging, settings=settings, parameters=groups).history[-1]["images_per_second"])
+        with network.folded():
+            return float(fit(network, batches, judging, settings=settings, parameters=groups).history[-1]["images_per_second"])
 
     trainable = sum(parameter.numel() for parameter in network.parameters())
     serve({"versions": f"torch {torch.__version__}", "trainable": trainable}, repeat)
@@ -126,7 +127,7 @@ def whole() -> None:
             with torch.autocast("cpu", torch.bfloat16):
                 with torch.no_grad():
                     activations = lower(x)
-                logits = network(activations.flatten(1))
+                logits = network(activations)
             loss = functional.cross_entropy(logits.float(), y)
             optimizer.zero_grad()
             loss.backward()

@@ -4,7 +4,7 @@ import pytest
 
 from frostline.config import Settings, parse_seconds
 from frostline.errors import UserError
-from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, recipe
 
 
 def test_an_unknown_setting_names_the_nearest():
@@ -137,20 +137,6 @@ def test_settings_survive_json():
 def test_settings_do_not_change():
     with pytest.raises(AttributeError):
         Settings().seed = 3
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_each_recipe_is_named_for_what_it_is(name):
-    made = recipe(name)
-    assert made.recipe == name
-    kind = name.rpartition("-")[2]
-    assert made.kind == ("frozen" if kind in ("frozen", "finetune") else "scratch")
-    assert (made.train_from != "head") == (kind == "finetune")
-    if made.kind != "scratch":
-        assert made.backbone == name.removesuffix(f"-{kind}")
-    else:
-        assert name in (made.network, "cnn-digits")
-    assert name in RECIPES[name].__doc__
 
 
 def test_the_best_recipes_are_recipes():

@@ -29,6 +29,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path: Path, tiny_weight
     data = tmp_path / "data"
     tinted_folders(data, ["a", "b", "c"], 200)
     settings = ["backbone=timm:test_resnet", "train_from=layer3", "image_size=64", "precision=f32", "device=cpu", "epochs=12"]
+    settings += ["ema=0.99", "soup=2", "mixup=0.2", "cutmix=0.5", "clip=1"]
     options = [argument for setting in settings for argument in ("--set", setting)]
     fresh = ["--recipe", "mobilenetv2-finetune", "--weights", tiny_weights, *options]
     subprocess.run(command(data, *fresh, "--out", tmp_path / "warm"), check=True, capture_output=True)

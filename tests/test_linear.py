@@ -242,3 +242,19 @@ def test_without_scipy_it_says_what_to_install(monkeypatch):
     with pytest.raises(UserError, match="SciPy") as caught:
         moments(x, y).ridge(0.1)
     assert "frostline[train]" in caught.value.hint
+
+
+def test_weighted_rows_are_repeated_rows():
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 60 + [1] * 20)
+    x = (labels[:, None] + rng.standard_normal((80, 4))).astype(np.float32)
+    repeated = np.concatenate([np.arange(80), *[np.arange(60, 80)] * 2])  # class 1 three times: as many as class 0
+    moments = Moments(4, 2)
+    moments.add(x, labels)
+    weights = np.array([80 / 120, 80 / 40], np.float32)
+    found = Logistic(x, labels, moments, weights).fit(0.01, tolerance=1e-9)
+    # the same scaling for both: it is that of the rows as they are
+    other = Logistic(x[repeated], labels[repeated], moments)
+    other.prior = np.log(np.array([0.5, 0.5]))
+    wanted = other.fit(0.01, tolerance=1e-9)
+    np.testing.assert_allclose(found.logits(x), wanted.logits(x), atol=2e-3)

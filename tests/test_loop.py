@@ -44,7 +44,7 @@ def drawn(n=60, side=8, seed=0):
 
 def arrays(n=60, seed=0, *, train=True, **options):
     pixels, labels = drawn(n, seed=seed)
-    augmentations = make_augmentations(True, 1, 2, (0.5, 0.5, 0.5)) if train else ()
+    augmentations = make_augmentations(Settings(mirror=True, shift=1, cutout=2), (0.5, 0.5, 0.5)) if train else ()
     return ArrayBatches(pixels, labels, 16, mean=(0.5,) * 3, std=(0.25,) * 3, augmentations=augmentations, shuffle=train, **options)
 
 

@@ -32,12 +32,17 @@ def test_the_recipes_that_were_asked_for():
 def test_a_recipe_is_named_for_what_it_is(name):
     settings = recipe(name)
     assert settings.recipe == name
+    assert name in RECIPES[name].__doc__
     if settings.kind != "scratch":
         assert settings.backbone in BACKBONES
-        assert name == f"{settings.backbone}-{'frozen' if settings.train_from == 'head' else 'finetune'}"
+        assert name in (f"{settings.backbone}-{_kind(settings)}", "vgg16-block5")
     else:
         assert settings.network in NETWORKS
         assert name in (settings.network, "cnn-digits")
+
+
+def _kind(settings):
+    return "frozen" if settings.train_from == "head" else "finetune"
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -165,3 +165,90 @@ def test_changed_settings_are_listed(splits, settings, tmp_path, monkeypatch):
         resumed(tmp_path / "run", None, ["lr=0.5"], {"views": 1})
     assert {"lr: 0.001 became 0.5", "views: 2 became 1"} == set(caught.value.received.split("; "))
     assert resumed(tmp_path / "run", None, ["lr=0.001"], {})[1] == settings
+
+
+LIVE = {"augment": ("zoom", "contrast"), "shift": 2}
+
+
+def test_pixels_that_change_go_through_the_whole_network_and_nothing_is_stored(splits, settings, tmp_path, capsys):
+    run = train(splits, settings.with_values(**LIVE), tmp_path / "run")
+    assert "nothing is stored" in capsys.readouterr().err
+    assert not any("below" in entry["key"] for entry in entries())  # features for the head alone
+    assert run.scores("test")["accuracy"] >= 0.9
+    card = read_card(run.model_folder).values
+    assert (card["training"]["path"], card["training"]["train_images"]) == ("live", 108)
+    served = Predictor(run.model_folder).judge(splits.validation).probabilities[np.argsort(splits.validation.ids)]
+    kept = run.predictions("validation")
+    np.testing.assert_allclose(served, kept.probabilities[np.argsort(kept.ids)], atol=1e-5)
+
+
+def test_the_live_path_is_repeatable_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
+    settings = settings.with_values(**LIVE, ema=0.9, cutmix=1.0, epochs=3)
+    whole = train(splits, settings, tmp_path / "whole")
+
+    class _Killed(BaseException):
+        pass
+
+    real = Run.add_history
+
+    def dies(self, row):
+        real(self, row)
+        if row.get("epoch") == 2:
+            raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", dies)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "cut")
+    again = train(splits, resumed(tmp_path / "cut", None, [], {})[1], tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == whole.record["model_digest"]
+
+
+def test_what_is_not_changed_is_the_cached_activation(splits, settings):
+    """Live and cached batches are one path in two forms: unchanged pixels give the same activations."""
+    from frostline.activations import Cached, Live
+    from frostline.frozen import freeze_below
+    from frostline.stopping import StopRule
+
+    settings = settings.with_values(feature_dtype="float32")
+    below = freeze_below(settings, splits.train.size)
+    cached, live = Cached(below, splits, settings, StopRule()), Live(below, splits, settings)
+    found = {"cached": {}, "live": {}}
+    for name, source in (("cached", cached), ("live", live)):
+        rows = iter(source.judged)
+        for x, y in source.validation().epoch(0):
+            assert x.shape[1:] == (2, *below.line.shape)
+            for activations, label in zip(x, y, strict=True):
+                row = int(next(rows))
+                assert splits.validation.labels[row] == label
+                found[name][row] = activations.numpy()
+    assert sorted(found["cached"]) == sorted(found["live"]) == list(range(len(splits.validation)))
+    for row, activations in found["cached"].items():
+        np.testing.assert_allclose(activations, found["live"][row], atol=1e-5)
+
+
+def test_photos_take_the_live_path_too(settings, tmp_path):
+    tinted_folders(tmp_path / "data", ["a", "b"], 30, height=40, width=60)
+    tinted_folders(tmp_path / "data", ["a", "b"], 10, start=50, height=50, width=30)
+    run = train(tmp_path / "data", settings.with_values(augment=("mirror",), epochs=1), tmp_path / "run")
+    assert run.read("settings.json")["augment"] == ["mirror"]
+    assert run.record["trainable_parameters"] > 96 * 2
+
+
+def test_what_cannot_change_is_refused(splits, settings, tmp_path):
+    with pytest.raises(UserError, match="features are made once"):
+        train(splits, settings.with_values(train_from="head", mirror=True), tmp_path / "run")
+
+
+def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_path, monkeypatch, capsys):
+    from collections import namedtuple
+
+    Usage = namedtuple("Usage", "total used free")
+    row = 2 * 192 * 3 * 3 * 2  # activations of layer4's input at 48 pixels, twice, in float16
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 * 3.5 + 24) / 0.8)))
+    run = train(splits, settings.with_values(cached_views=5, epochs=1), tmp_path / "run")
+    assert "room for" in capsys.readouterr().err
+    assert 2 <= read_card(run.model_folder).values["training"]["cached_views"] < 5
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, 1000))
+    with pytest.raises(UserError, match="no room for the activations"):
+        train(splits, settings, tmp_path / "other")

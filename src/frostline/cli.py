@@ -58,11 +58,18 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run directory. Default: a new one under runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in --out.")] = False,
     seed: Annotated[int | None, typer.Option(help="Of the split, the order and the weights.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Train so many times, with seeds from --seed on; shows the spread.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: PrecisionOption = None,
     views: Annotated[int | None, typer.Option(help="1, or 2: the mirror image averaged in, in training and at test.")] = None,
     train_from: Annotated[
         str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
     ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
@@ -88,6 +95,7 @@ def train(
         "views": views,
         "fit": fit,
         "train_from": train_from,
+        "augment": augment,
     }
     chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
@@ -100,6 +108,12 @@ def train(
         raise typer.BadParameter("Missing data to train on (or --resume RUN).")
     else:
         settings = choosing.settings_from(recipe, config, set_ or [], values, data)
+    if seeds is not None:
+        from frostline.repeat import train_seeds
+
+        folder = out or experiment.free_folder(settings, data)
+        show.spread(train_seeds(data, settings, seeds, folder, csv=csv, tensorboard=tensorboard), folder)
+        return
     run = experiment.train(data, settings, out, overwrite=overwrite, resume=resume is not None, csv=csv, tensorboard=tensorboard)
     show.finished(run, data)
 
@@ -155,6 +169,31 @@ def compare(
     opened = [Run.open(folder) for folder in runs]
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
     typer.echo(json_module.dumps({"runs": rows, "pairs": tests})) if json else show.comparison(rows, tests)
+
+
+@app.command()
+def tune(
+    data: Data,
+    recipe: Annotated[str | None, typer.Option(help="Where the search starts. Default: chosen, and said.")] = None,
+    weights: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 20,
+    search: Annotated[
+        str | None, typer.Option(help="Settings to search, such as lr,weight_decay,mixup. Default: the usual.")
+    ] = None,
+    cuts: Annotated[str | None, typer.Option(help="Places to fine-tune from to choose between, such as layer3,layer4.")] = None,
+    out: Annotated[Path, typer.Option(help="Holds the study; the same command goes on from it.")] = Path("tuning"),
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting; may be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    """Search settings on validation only, with Optuna; writes the best for 'train --config'."""
+    from frostline import choosing, experiment, show
+    from frostline import tune as tuning
+
+    settings = choosing.settings_from(recipe, config, set_ or [], {"weights": weights} if weights else {}, data)
+    names, places = ([item for item in (text or "").split(",") if item] for text in (search, cuts))
+    rows = tuning.tune(experiment.load_data(data, settings), settings, names, places, trials, out)
+    typer.echo(json_module.dumps(rows)) if json else show.trials(rows, out, data, settings.recipe)
 
 
 @app.command()

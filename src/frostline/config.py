@@ -15,6 +15,8 @@ Precision = Literal["auto", "bf16", "f32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Fit = Literal["squash", "crop", "pad"]
 Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
+#: What can be done to the pixels of training images by name; see ``data.augment``.
+Augment = Literal["mirror", "zoom", "gamma", "contrast", "channels", "erase", "randaugment", "trivial"]
 
 
 @dataclass(frozen=True)
@@ -56,23 +58,39 @@ class Settings:
     train_from: str = "head"  # the first thing that trains: a block, a stage's index, last:N, all; "head": nothing but the head
     cached_views: int = 0  # of every training image: as it is, mirrored, then shifted; 0: as many as ``views``
     rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
+    layer_decay: float = 1.0  # factor on the learning rate from each layer, as timm groups them, to the one below it
+    train_batchnorm: bool = False  # above the line: let BatchNorm take up this data's statistics
     announce: float = 0.0  # validation accuracy whose passing is said, with the time; 0: none
 
-    # trained by the loop: dense heads and scratch networks
+    # trained by the loop: dense heads, what is above the line, scratch networks
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
+    find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "constant"
     warmup_epochs: float = 0.0
+    clip: float = 0.0  # largest norm of a step's gradients; 0: any
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    focal_gamma: float = 2.0
     label_smoothing: float = 0.0
+    balance: Literal["none", "loss", "sampling"] = "none"  # give rare classes weight: in the loss, or by drawing them more often
+    mixup: float = 0.0  # Beta(a, a) of the share in which a row is blended with another; 0: none
+    cutmix: float = 0.0  # Beta(a, a) of the share of a map that is another row's; 0: none
+    ema: float = 0.0  # decay a step of the moving average of the weights, which is then judged and kept; 0: none
+    soup: int = 0  # so many best epochs' weights are averaged at the end, and kept if that is better; 0: none
     dropout_share: float = 1.0  # of the epochs, from the first, in which dropout is on ("early dropout", Liu et al. 2023)
-    mirror: bool = False  # random horizontal flips of training images
+
+    # pixels of training images, anew each epoch; with any of these a fine-tuning runs the whole network at every step
+    mirror: bool = False  # random horizontal flips
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
     cutout: int = 0  # side of a random square set to the mean, 0 for none
+    augment: tuple[Augment, ...] = ()
+
+    # which weights are kept
     monitor: Literal["accuracy", "loss"] = "accuracy"  # of validation: which epoch's weights are the best and are kept
     patience: int = 0  # epochs without a better validation score before stopping; 0: never
 
@@ -91,6 +109,11 @@ class Settings:
                 raise UserError(f"Setting '{name}' is out of range.", expected=wanted, received=repr(getattr(self, name)))
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether training images are to be seen changed, and differently in every epoch."""
+        return bool(self.mirror or self.shift or self.cutout or self.augment)
 
     def with_values(self, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``."""
@@ -135,7 +158,14 @@ _RANGES: list[tuple[str, float, float]] = [
     ("momentum", 0, 0.9999),
     ("weight_decay", 0, 10),
     ("warmup_epochs", 0, 10_000),
+    ("layer_decay", 0.01, 1),
+    ("clip", 0, 1e6),
+    ("focal_gamma", 0, 10),
     ("label_smoothing", 0, 0.9),
+    ("mixup", 0, 100),
+    ("cutmix", 0, 100),
+    ("ema", 0, 0.99999),
+    ("soup", 0, 100),
     ("dropout_share", 0, 1),
     ("shift", 0, 512),
     ("cutout", 0, 512),

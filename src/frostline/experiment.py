@@ -76,12 +76,14 @@ def train(
     stop = StopRule()
     chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
-    folder = Path(out) if out is not None else _free_folder(chosen, data)
+    folder = Path(out) if out is not None else free_folder(chosen, data)
     with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite, resume) as run:
         run.write_settings(chosen)
         run.write_environment(describe())
         splits = _data(data, chosen, run)
-        trained = _train(splits, chosen, run, stop)
+        trained = trained_on(splits, chosen, run, stop)
+        for row in trained.record.get("lr_finder", {}).get("curve", ()):
+            run.add_history({"stage": "lr-finder", **row})
         digest = _save(trained, splits, chosen, run)
         ready = stop.elapsed()
         say(f"Model saved after {ready:.1f} s: {run.model_folder} ({digest})")
@@ -108,7 +110,7 @@ def train(
     return run
 
 
-def _free_folder(settings: Settings, data: Any) -> Path:
+def free_folder(settings: Settings, data: Any) -> Path:
     """runs/RECIPE-DATA-1, or the first number that is free."""
     source = str(data.record.get("source", "data")) if isinstance(data, Splits) else str(data)
     name = Path(source.partition(":")[0]).stem or "data"
@@ -132,7 +134,8 @@ def _data(data: str | Path | Splits, settings: Settings, run: Run) -> Splits:
     return splits
 
 
-def _train(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
+def trained_on(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
+    """Train by the path that the settings name; test is not touched."""
     if settings.kind == "frozen" and settings.train_from == "head":
         from frostline.train_frozen import train_frozen
 
@@ -157,7 +160,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     """Write a model directory; nothing in it comes from the test split, a clock or this machine's paths."""
     left_out = ("weights", "stop_at", "budget", "test", "unknown_as_wrong")  # a place, a clock, the test split
     chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
-    timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best")}
+    timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     card = {
         "name": settings.recipe,
         "frostline": frostline.__version__,
@@ -219,19 +222,21 @@ def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
 def _draw(trained: Trained, settings: Settings, run: Run) -> None:
     """Pictures from what the run has recorded; where matplotlib is missing the run says that it has none."""
     try:
-        from frostline import plots
-
-        _pictures(plots, trained, settings, run)
+        _pictures(trained, settings, run)
     except UserError as error:
         say(f"No pictures: {error}", "yellow")
 
 
-def _pictures(plots: Any, trained: Trained, settings: Settings, run: Run) -> None:
+def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
+    from frostline import plots, plots_search
+
     title = f"{run.folder.resolve().name} · {settings.recipe}"
     history = run.history()
     draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
     if epochs := [row for row in history if "epoch" in row and row.get("stage") != "head"]:
         plots.curves(epochs, draw("curves"), title, trained.record.get("best", {}).get("epoch"))
+    if found := trained.record.get("lr_finder"):
+        plots_search.rate_finder(found, draw("lr_finder"), title)
     if points := trained.record.get("learning_curve"):
         plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
     for name in run.splits:

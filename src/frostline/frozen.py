@@ -127,7 +127,8 @@ def _key(loaded: Loaded, preprocess: Preprocess, first: str) -> dict[str, Any]:
     }
 
 
-def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str, first: str) -> Frozen:
+def _kept(loaded: Loaded, preprocess: Preprocess, precision: str, first: str) -> tuple[Any, int, dict[str, Any]]:
+    """The converted network, its first layers that stay in f32, and the key of the features it gives."""
     key = {
         **_key(loaded, preprocess, first),
         "engine": f"openvino {engine.version()}",
@@ -136,7 +137,11 @@ def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str, first: str
         "batch": engine.BATCH,
     }
     graph, exact_layers = _graph(loaded, preprocess, precision, key)
-    key["exact_layers"] = exact_layers
+    return graph, exact_layers, {**key, "exact_layers": exact_layers}
+
+
+def _compiled(loaded: Loaded, preprocess: Preprocess, precision: str, first: str) -> Frozen:
+    graph, exact_layers, key = _kept(loaded, preprocess, precision, first)
     notes = list(loaded.notes)
     notes += [f"The first {exact_layers} layers are computed in f32: bf16 would move the features too far."] if exact_layers else []
     if precision == "f32":
@@ -189,6 +194,19 @@ class Below:
     loaded: Loaded
     line: Cut
     frozen: Frozen
+
+    @property
+    def precision(self) -> str:
+        """Of a saved model's graph, which is compiled for a processor whatever computes here."""
+        return engine.resolve_precision("auto") if self.frozen.graph is None else self.frozen.precision
+
+    def whole_as_pretrained(self) -> tuple[Any, int]:
+        """The whole network's graph and how many of its first layers stay in f32; to be asked before anything is trained."""
+        return _kept(self.loaded, self.frozen.preprocess, self.precision, "")[:2]
+
+    def whole(self) -> tuple[Any, int]:
+        """The same of the network as it is now."""
+        return converted(self.loaded.network.cpu().eval(), self.frozen.preprocess, self.precision)
 
 
 def freeze_below(settings: Settings, stored: tuple[int, int] | None) -> Below:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -24,6 +25,7 @@ from frostline.feature_cache import from_stored
 from frostline.files import scratch_array
 from frostline.linear import Linear, Logistic, Moments, judge, log_softmax, sweep
 from frostline.loop import fit, predict_log_probs
+from frostline.losses import balanced_weights
 from frostline.models.device import pick_device
 from frostline.models.heads import compressed_linear, make_head
 from frostline.progress import say, stage
@@ -92,9 +94,10 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
     total = found.moments.added(total)
     with stage(f"fit {settings.head} head"):
         tried = _tried(rows[: n * views], y[: n * views], found.moments, validation, judged, settings)
+        weights = _class_weights(y, len(total.y), settings)
         l2, head, accuracy, loss = _best(tried, settings.head)
         log_p = log_softmax(head.logits(validation))
-        refitted = total.ridge(l2) if settings.head == "ridge" else Logistic(rows, y, total).fit(l2, head, tolerance=3e-6)
+        refitted = total.ridge(l2) if settings.head == "ridge" else Logistic(rows, y, total, weights).fit(l2, head, tolerance=3e-6)
     record = {
         "head": settings.head,
         "power": found.power,
@@ -119,7 +122,16 @@ def _tried(
     if settings.head == "ridge":
         heads = [(l2, moments.ridge(l2)) for l2 in settings.l2]
         return [(l2, head, *judge(head, validation, judged)) for l2, head in heads]
-    return sweep(Logistic(x, y, moments), settings.l2, validation, judged)
+    return sweep(Logistic(x, y, moments, _class_weights(y, len(moments.y), settings)), settings.l2, validation, judged)
+
+
+def _class_weights(labels: Labels, classes: int, settings: Settings) -> NDArray[np.float32] | None:
+    """(K,) for logistic regression; drawing rare classes more often comes to the same as weighting them."""
+    if settings.balance == "none":
+        return None
+    if settings.head == "ridge":
+        raise UserError("Ridge regression weights all images alike.", expected="balance=none", hint="--set head=logistic")
+    return balanced_weights(torch.from_numpy(labels), classes).numpy()
 
 
 def _dense(

@@ -131,13 +131,16 @@ class Logistic:
         features: (N, D) float32 or float16, possibly memory-mapped; read in chunks.
         labels: (N,) in [0, K).
         moments: of the same rows.
+        weights: (K,) of each class' rows in the loss, whose mean over the rows is 1; all 1 where None.
     """
 
-    def __init__(self, features: Floats, labels: Labels, moments: Moments) -> None:
+    def __init__(self, features: Floats, labels: Labels, moments: Moments, weights: NDArray[np.float32] | None = None) -> None:
         self.features, self.labels = features, labels
+        self.weights = np.ones(len(moments.y), np.float32) if weights is None else weights
         self.mean, self.scales = moments.mean, moments.scales()[:, None]
         self.classes = len(moments.y)
-        self.prior = np.log((moments.y + 1) / (moments.n + self.classes))
+        counts = moments.y * self.weights
+        self.prior = np.log((counts + 1) / (counts.sum() + self.classes))
         self.covariance = moments.covariance() / (self.scales * self.scales.T)
 
     def fit(self, l2: float, start: Linear | None = None, tolerance: float = 1e-5) -> Linear:
@@ -175,10 +178,11 @@ class Logistic:
             x = np.asarray(self.features[start : start + CHUNK], np.float32)
             y = self.labels[start : start + CHUNK]
             log_p = log_softmax(x @ raw + bias)
-            rows = np.arange(len(y))
-            loss -= float(log_p[rows, y].sum(dtype=np.float64))
+            rows, weights = np.arange(len(y)), self.weights[y]
+            loss -= float((weights * log_p[rows, y]).sum(dtype=np.float64))
             residual = np.exp(log_p)
             residual[rows, y] -= 1
+            residual *= weights[:, None]
             dW += x.T @ residual
             db += residual.sum(0)
         n = np.float32(len(self.labels))

@@ -15,13 +15,45 @@ from frostline.models.layers import PenalisedLinear
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_loss(settings: Settings) -> Loss:
-    """Cross-entropy with the settings' label smoothing (Szegedy et al. 2016: the target is mixed with 1/K)."""
+def make_loss(settings: Settings, labels: Tensor | None = None) -> Loss:
+    """The loss of the settings: ``loss``, ``focal_gamma``, ``label_smoothing`` and, with ``balance="loss"``, class weights.
+
+    Args:
+        labels: (N,) of the training rows; needed for class weights alone.
+    """
+    weights = balanced_weights(labels) if settings.balance == "loss" and labels is not None else None
+    if settings.loss == "focal":
+        return lambda logits, labels: focal(logits.float(), labels, settings.focal_gamma, settings.label_smoothing, weights)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        if weights is not None:
+            return focal(logits.float(), labels, 0.0, settings.label_smoothing, weights)
         return functional.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
 
     return loss
+
+
+def focal(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """Mean over rows of w_y Σ_k t_k (1 − p_k)^γ (−log p_k): the focal loss of Lin et al. 2017, eq. 4; γ = 0: cross-entropy.
+
+    t is one-hot, mixed with 1/K by ``smoothing`` (Szegedy et al. 2016); w is 1 where no class weights are given.
+    """
+    log_p = functional.log_softmax(logits, dim=1)
+    classes = logits.shape[1]
+    targets = functional.one_hot(labels, classes).to(log_p.dtype).mul(1 - smoothing).add(smoothing / classes)
+    rows = -(targets * (1 - log_p.exp()).clamp(min=0).pow(gamma) * log_p).sum(dim=1)
+    if weights is None:
+        return rows.mean()
+    return (rows * weights.to(rows)[labels]).mean()
+
+
+def balanced_weights(labels: Tensor, classes: int = 0) -> Tensor:
+    """(K,) class weights N / (k n_c) for the k classes that have rows, so that their mean over rows is 1; 0 for the others.
+
+    K is ``classes``, or the highest label there is and one."""
+    counts = torch.bincount(labels, minlength=classes).double()
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
 
 
 def make_penalty(network: nn.Module) -> Callable[[], Tensor | float]:

@@ -50,7 +50,7 @@ _FALLBACKS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "PingFang
 
 
 @contextmanager
-def _figure(path: Path, title: str, width: float, height: float, layout: Layout = "constrained") -> Iterator[Any]:
+def new_figure(path: Path, title: str, width: float, height: float, layout: Layout = "constrained") -> Iterator[Any]:
     """A titled figure (inches) to draw on, written to ``path`` as PNG on leaving; pyplot and its state are not used."""
     try:
         import matplotlib as mpl
@@ -87,7 +87,7 @@ def curves(history: Rows, path: Path, title: str, best: int | None = None) -> No
     if not told:
         raise ValueError("no row of the history is an epoch with a loss or an accuracy")
     best = _best_epoch(rows) if best is None else best
-    with _figure(path, title, 5 * len(told), 4.2) as figure:
+    with new_figure(path, title, 5 * len(told), 4.2) as figure:
         panels = figure.subplots(1, len(told), squeeze=False)[0]
         for axes, what in zip(panels, told, strict=True):
             _draw_epochs(axes, rows, what, best)
@@ -149,7 +149,7 @@ def learning_curve(points: Rows, path: Path, title: str, sentence: str = "") -> 
         raise ValueError("no row has images and validation_accuracy")
     images, accuracy = ([row[key] for row in rows] for key in ("images", "validation_accuracy"))
     low, high = zip(*(row.get("interval") or [row["validation_accuracy"]] * 2 for row in rows), strict=True)
-    with _figure(path, title, 8, 4.8 if sentence else 4.4) as figure:
+    with new_figure(path, title, 8, 4.8 if sentence else 4.4) as figure:
         from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
         axes = figure.subplots()
@@ -201,7 +201,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], path: Path, title: str)
     names = [_shortened(name) for name in classes]
     margin = 1.2 + 0.075 * max(map(len, names)) * (k <= MOST_NAMED)
     side = max(2.6, 0.56 * k) if k <= MOST_COUNTED else max(7.5, 0.17 * k) if k <= MOST_NAMED else 8.0
-    with _figure(path, title, side + margin + 1.1, side + margin + 0.3, layout="compressed") as figure:
+    with new_figure(path, title, side + margin + 1.1, side + margin + 0.3, layout="compressed") as figure:
         axes = figure.subplots()
         _draw_shares(figure, axes, shares, k)
         about = "" if k <= MOST_NAMED else "  (number of the class)" if together == 1 else f"  ({together} classes to a square)"
@@ -266,7 +266,7 @@ def sample_grid(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path
     heights = [1.06 + 0.14 * max(map(len, words[i : i + columns])) for i in range(0, len(images), columns)]
     ends = np.cumsum(heights)
     width = columns * 1.08 - 0.08
-    with _figure(path, title, max(4.0, 1.15 * width + 0.3), 1.15 * ends[-1] + 0.6, layout="compressed") as figure:
+    with new_figure(path, title, max(4.0, 1.15 * width + 0.3), 1.15 * ends[-1] + 0.6, layout="compressed") as figure:
         axes = figure.subplots()
         axes.set_axis_off()
         for i, (image, lines) in enumerate(zip(images, words, strict=True)):

@@ -115,6 +115,48 @@ def densenet169_finetune() -> Settings:
     return Settings(backbone="densenet169", train_from="denseblock3", epochs=3, batch_size=64, **_FINETUNE)
 
 
+def vgg16_block5() -> Settings:
+    """``frostline train cifar10 --recipe vgg16-block5``: source C's: VGG16 at 128, its last block trained. Not measured.
+
+    VGG16 has no BatchNorm to hold large steps, so its rate is a third of the others'. As the source has it:
+    ``--set optimizer=sgd --set lr=1e-4 --set schedule=constant --set epochs=5 --views 1 --set image_size=224``.
+    """
+    return Settings(backbone="vgg16", train_from="block5", epochs=5, batch_size=64, **{**_FINETUNE, "lr": 1e-4})
+
+
+def resnet50_finetune() -> Settings:
+    """``frostline train cifar10 --recipe resnet50-finetune``: ResNet50 at 128, trained from its last stage on. Not measured."""
+    return Settings(backbone="resnet50", train_from="layer4", epochs=5, batch_size=64, **_FINETUNE)
+
+
+def resnet50v2_finetune() -> Settings:
+    """``frostline train cifar10 --recipe resnet50v2-finetune``: ResNet50V2 at 128, trained from Keras' conv5 on. Not measured."""
+    return Settings(backbone="resnet50v2", train_from="conv5", epochs=5, batch_size=64, **_FINETUNE)
+
+
+def efficientnetb0_finetune() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb0-finetune``: EfficientNet-B0 at 160, from block6a on. Not measured."""
+    return Settings(backbone="efficientnetb0", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+
+
+def efficientnetb2_finetune() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb2-finetune``: EfficientNet-B2 at 160, from block6a on. Not measured.
+
+    With the source's head: ``--set head=dense-b``.
+    """
+    return Settings(backbone="efficientnetb2", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+
+
+def efficientnetb4_finetune() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetb4-finetune``: EfficientNet-B4 at 160, from block6a on. Not measured."""
+    return Settings(backbone="efficientnetb4", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+
+
+def efficientnetv2s_finetune() -> Settings:
+    """``frostline train cifar10 --recipe efficientnetv2s-finetune``: EfficientNetV2-S at 128, from block6a on. Not measured."""
+    return Settings(backbone="efficientnetv2s", train_from="block6a", epochs=5, batch_size=64, **_FINETUNE)
+
+
 RECIPES: dict[str, Callable[[], Settings]] = {
     "densenet169-frozen": densenet169_frozen,
     "mobilenetv2-frozen": mobilenetv2_frozen,
@@ -127,6 +169,13 @@ RECIPES: dict[str, Callable[[], Settings]] = {
     "vgg16-frozen": vgg16_frozen,
     "mobilenetv2-finetune": mobilenetv2_finetune,
     "densenet169-finetune": densenet169_finetune,
+    "vgg16-block5": vgg16_block5,
+    "resnet50-finetune": resnet50_finetune,
+    "resnet50v2-finetune": resnet50v2_finetune,
+    "efficientnetb0-finetune": efficientnetb0_finetune,
+    "efficientnetb2-finetune": efficientnetb2_finetune,
+    "efficientnetb4-finetune": efficientnetb4_finetune,
+    "efficientnetv2s-finetune": efficientnetv2s_finetune,
     "cnn-small": cnn_small,
     "cnn-vgg": cnn_vgg,
     "cnn-digits": cnn_digits,

@@ -44,6 +44,40 @@ def finished(run: Run, data: str) -> None:
     console.print(f"  frostline evaluate {quote(str(run.folder))} {quote(data)}")
 
 
+def spread(summary: Mapping[str, Any], folder: Path) -> None:
+    """What several seeds gave: each, their mean and its interval."""
+    table = Table(title=f"{len(summary['seeds'])} seeds, {summary['n']:,} test images each", title_style="bold")
+    for name in ("seed", "accuracy", "macro F1"):
+        table.add_column(name, justify="right")
+    for row in zip(summary["seeds"], summary["accuracy"]["values"], summary["macro_f1"]["values"], strict=True):
+        table.add_row(str(row[0]), _share(row[1]), _share(row[2]))
+    table.add_section()
+    both = [summary[name] for name in ("accuracy", "macro_f1")]
+    table.add_row("mean", *(_share(each["mean"]) for each in both))
+    table.add_row("95 % interval", *(f"{_share(each['interval'][0])} to {_share(each['interval'][1])}" for each in both))
+    table.add_row("standard deviation", *(f"{100 * each['standard_deviation']:.2f}" for each in both))
+    console.print()
+    console.print(table)
+    console.print(f"The runs are in {folder}, the figures in {folder / 'seeds.json'}.")
+
+
+def trials(rows: Iterable[Mapping[str, Any]], folder: Path, data: str, recipe: str) -> None:
+    """The trials of a tuning, best first, and how to train with the best."""
+    ordered = sorted(rows, key=lambda row: (row["state"] != "complete", -(row["validation_accuracy"] or 0)))
+    table = Table(title="Trials, by validation accuracy", title_style="bold")
+    for name in ordered[0] if ordered else ():
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in ordered[:20]:
+        table.add_row(
+            *(f"{value:.4g}" if isinstance(value, float) else str(value if value is not None else "") for value in row.values())
+        )
+    console.print()
+    console.print(table)
+    console.print(f"All of them: {folder / 'trials.csv'}, and as a picture {folder / 'trials.png'}.")
+    console.print("Type next:")
+    console.print(f"  frostline train {quote(data)} --recipe {recipe} --config {quote(str(folder / 'best.toml'))}")
+
+
 def scores(record: Mapping[str, Any]) -> None:
     """Accuracy with its interval, and precision, recall and F1 of each class."""
     low, high = record["interval"]

@@ -33,12 +33,18 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         run: takes up timings and history.
         stop: ends extraction (and a dense head's training) early.
     """
+    if settings.changes_pixels:
+        raise UserError(
+            "With everything frozen, features are made once, from images as they are: pixels cannot change every epoch.",
+            received="mirror, shift, cutout or augment",
+            hint="--train-from and a block; or --views 2 for mirror images",
+        )
     with run.timing("compile"):
         frozen = freeze(settings, splits.train.size)
     for note in frozen.notes:
         say(note)
     with run.timing("features"):
-        dtype, caches, found = _extracted(frozen, splits, settings, run, stop)
+        dtype, caches, found = extracted(frozen, splits, settings, run, stop)
     if found.reason:
         say(f"Extraction ended early: {found.reason}; {found.train.count:,} of {len(splits.train):,} training images were seen.")
     say(more_images(found.curve))
@@ -75,10 +81,14 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
     )
 
 
-def _extracted(
+def extracted(
     frozen: Frozen, splits: Splits, settings: Settings, run: Run, stop: StopRule
 ) -> tuple[str, list[FeatureCache], Extracted]:
-    """Features in float16, or in bfloat16 where a value is too large for it."""
+    """Features through the cache, in float16, or in bfloat16 where a value is too large for it.
+
+    Returns:
+        the storage type, the cache of each view, and what was extracted.
+    """
     wanted = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
     try:
         return _extracted_as(wanted, frozen, splits, settings, run, stop)

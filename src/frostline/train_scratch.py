@@ -50,7 +50,8 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         settings.batch_size,
         seed=settings.seed,
         shuffle=True,
-        augmentations=make_augmentations(settings.mirror, settings.shift, settings.cutout, mean),
+        balanced=settings.balance == "sampling",
+        augmentations=make_augmentations(settings, mean),
         **common,
     )
     judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)

@@ -107,3 +107,23 @@ def test_features_in_evaluation_keep_all_views_in_order():
 
 def test_streams_differ_by_every_part():
     assert len({stream_seed(0, 0), stream_seed(0, 1), stream_seed(1, 0), stream_seed(0, 0, 1)}) == 4
+
+
+def test_balanced_order_draws_every_class_alike_and_as_many_rows():
+    labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    made = FeatureBatches(np.arange(1000, dtype=np.float32)[:, None, None], labels, 100, shuffle=True, balanced=True)
+    drawn = torch.cat([y for _, y in made.epoch(0)])
+    assert len(drawn) == 1000
+    assert torch.bincount(drawn).min() > 270
+    assert not torch.equal(drawn, torch.cat([y for _, y in made.epoch(1)]))
+    assert torch.equal(drawn, torch.cat([y for _, y in made.epoch(0)]))
+
+
+def test_features_that_are_maps_come_in_their_shape():
+    features = np.arange(2 * 3 * 8, dtype=np.float32).reshape(2, 3, 8)
+    trained = FeatureBatches(features, np.array([0, 1]), 2, shape=(2, 2, 2), shuffle=True)
+    judged = FeatureBatches(features, np.array([0, 1]), 2, shape=(2, 2, 2))
+    assert next(trained.epoch(0))[0].shape == (2, 2, 2, 2)
+    x, _ = next(judged.epoch(0))
+    assert x.shape == (2, 3, 2, 2, 2)
+    assert torch.equal(x.flatten(2), torch.from_numpy(features))

@@ -1,6 +1,7 @@
 """The frost line: every family splits where it is asked to, the two parts are the whole, and only what should train trains."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def test_all_that_trains_moves_and_nothing_else_does():
     groups = parameter_groups(made, Settings(optimizer="sgd", lr=0.1, weight_decay=0.0))
     optimizer = torch.optim.SGD(groups)
     made.train()
-    x = torch.randn(8, line.shape[0] * line.shape[1] * line.shape[2], generator=torch.Generator().manual_seed(0))
+    x = torch.randn(8, *line.shape, generator=torch.Generator().manual_seed(0))
     nn.functional.cross_entropy(made(x), torch.arange(8) % 3).backward()
     optimizer.step()
     trained = {name for name, _ in made.named_parameters()}
@@ -126,7 +127,7 @@ def test_all_that_trains_moves_and_nothing_else_does():
 
 def test_views_are_answered_one_by_one():
     _, line, made = trainable()
-    stored = torch.randn(2, 3, line.shape[0] * line.shape[1] * line.shape[2], generator=torch.Generator().manual_seed(0))
+    stored = torch.randn(2, 3, *line.shape, generator=torch.Generator().manual_seed(0))
     made.eval()
     with torch.inference_mode():
         torch.testing.assert_close(made(stored), torch.stack([made(stored[:, view]) for view in range(3)], dim=1))
@@ -157,3 +158,30 @@ def test_the_parameters_of_source_c():
     count = sum(parameter.numel() for parameter in head.parameters())
     assert count == 5_130
     assert count + sum(parameter.numel() for parameter in line.upper.parameters()) == 7_084_554
+
+
+def test_each_layer_below_learns_more_slowly():
+    whole, _, made = trainable("layer3")
+    groups = parameter_groups(made, Settings(lr=1.0, layer_decay=0.5, rates=("head.*=2", "*=1")), whole.network)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    named = {name: rates[id(parameter)] for name, parameter in made.named_parameters()}
+    assert {rate for name, rate in named.items() if name.startswith("head.")} == {2.0}
+    above, below = ({rate for name, rate in named.items() if layer in name} for layer in ("layer4", "layer3"))
+    assert max(below) < min(above) <= 1
+    assert all(rate == 2.0 ** round(math.log2(rate)) for rate in above | below)
+
+
+def test_a_backbone_whose_layers_have_no_order_is_refused():
+    with pytest.raises(UserError, match="does not order"):
+        parameter_groups(trainable()[2], Settings(layer_decay=0.5), nn.Linear(1, 1))
+
+
+def test_batchnorm_takes_up_statistics_only_where_asked():
+    _, line, made = trainable()
+    asked = Trainable(line.upper, made.head, line.shape, train_batchnorm=True)
+    x = torch.randn(8, *line.shape, generator=torch.Generator().manual_seed(0)) + 3
+    statistics = copy.deepcopy(dict(made.named_buffers()))
+    made.train()(x)
+    assert all(torch.equal(value, statistics[name]) for name, value in made.named_buffers())
+    asked.train()(x)
+    assert any(not torch.equal(value, statistics[name]) for name, value in made.named_buffers())

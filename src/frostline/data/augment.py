@@ -6,12 +6,17 @@ of any type. After D. Page, "How to train your ResNet" (2018).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from frostline.config import Settings
 
 
 class Augmentation(Protocol):
@@ -89,17 +94,124 @@ class Cutout:
         return torch.where(hole, fill[:, None, None], batch)
 
 
-def make_augmentations(mirror: bool, shift: int, cutout: int, mean: Sequence[float]) -> tuple[Augmentation, ...]:
-    """The augmentations of the settings, in the order they are applied to uint8 batches.
+def _uniform(rows: int, low: float, high: float, generator: torch.Generator, columns: int = 1) -> Tensor:
+    return torch.rand((rows, columns), generator=generator) * (high - low) + low
 
-    ``mean`` is one value in [0, 1] a channel, as in ``Preprocess``; it fills a cutout.
+
+def _as_before(changed: Tensor, batch: Tensor) -> Tensor:
+    """Back to the batch's type; whole numbers are rounded and kept in [0, 255]."""
+    return changed.to(batch.dtype) if batch.is_floating_point() else changed.round_().clamp_(0, 255).to(batch.dtype)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """Enlarges or reduces about the centre by a factor in [1 − ``most``, 1 + ``most``], bilinearly, the border reflected.
+
+    The choice is (B, 1): the factor.
     """
-    wanted: list[tuple[bool, Augmentation]] = [
-        (mirror, Mirror()),
-        (shift > 0, Shift(shift)),
-        (cutout > 0, Cutout(cutout, tuple(round(255 * level) for level in mean))),
-    ]
-    return tuple(augmentation for used, augmentation in wanted if used)
+
+    most: float = 0.2
+
+    def choose(self, rows: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return _uniform(rows, 1 - self.most, 1 + self.most, generator)
+
+    def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
+        places = torch.zeros(len(batch), 2, 3, device=batch.device)
+        places[:, 0, 0] = places[:, 1, 1] = 1 / choice[:, 0]
+        grid = functional.affine_grid(places, list(batch.shape), align_corners=False)
+        zoomed = functional.grid_sample(batch.float(), grid, "bilinear", "reflection", align_corners=False)
+        return _as_before(zoomed, batch)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Brightens or darkens: 255 (x / 255)^γ, ln γ uniform in ± ln ``most``. The choice is (B, 1): γ."""
+
+    most: float = 1.5
+
+    def choose(self, rows: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return _uniform(rows, -math.log(self.most), math.log(self.most), generator).exp()
+
+    def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
+        return _as_before((batch.float() / 255).pow(choice[:, :, None, None]) * 255, batch)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Moves pixels from or to the image's mean by a factor in [1 − ``most``, 1 + ``most``]. The choice is (B, 1): the factor."""
+
+    most: float = 0.4
+
+    def choose(self, rows: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return _uniform(rows, 1 - self.most, 1 + self.most, generator)
+
+    def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
+        pixels = batch.float()
+        mean = pixels.mean((1, 2, 3), keepdim=True)
+        return _as_before(mean + (pixels - mean) * choice[:, :, None, None], batch)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Multiplies each channel by a factor of its own in [1 − ``most``, 1 + ``most``]. The choice is (B, 3): the factors."""
+
+    most: float = 0.2
+
+    def choose(self, rows: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return _uniform(rows, 1 - self.most, 1 + self.most, generator, 3)
+
+    def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
+        return _as_before(batch.float() * choice[:, :, None, None], batch)
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """A transform of torchvision, applied to each image with random numbers of its own.
+
+    The choice is (B, 1) int64: the seed of torch's global generator for each image, which is afterwards as it was.
+    """
+
+    transform: Callable[[Tensor], Tensor]
+
+    def choose(self, rows: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return torch.randint(2**62, (rows, 1), generator=generator)
+
+    def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
+        images = []
+        with torch.random.fork_rng(devices=[]):
+            for image, seed in zip(batch, choice[:, 0].tolist(), strict=True):
+                torch.default_generator.manual_seed(seed)
+                images.append(self.transform(image))
+        return torch.stack(images)
+
+
+def _named(name: str, fill: tuple[float, ...]) -> Augmentation:
+    """The augmentation with a name of ``config.Augment``; ``fill`` is a value a channel for what comes in from outside."""
+    edge: Any = list(fill)
+    made: dict[str, Callable[[], Augmentation]] = {
+        "mirror": Mirror,
+        "zoom": Zoom,
+        "gamma": Gamma,
+        "contrast": Contrast,
+        "channels": Channels,
+        "erase": lambda: PerImage(v2.RandomErasing(p=0.5, value=edge)),  # Zhong et al. 2017
+        "randaugment": lambda: PerImage(v2.RandAugment(fill=edge)),  # Cubuk et al. 2019
+        "trivial": lambda: PerImage(v2.TrivialAugmentWide(fill=edge)),  # Müller and Hutter 2021
+    }
+    return made[name]()
+
+
+def make_augmentations(settings: Settings, mean: Sequence[float]) -> tuple[Augmentation, ...]:
+    """The augmentations of the settings, in the order they are applied to uint8 batches: ``mirror``, ``shift``, those that
+    ``augment`` lists, in its order, and ``cutout``.
+
+    ``mean`` is one value in [0, 1] a channel, as in ``Preprocess``; it fills what is cut out or comes in from outside.
+    """
+    fill = tuple(round(255 * level) for level in mean)
+    first: list[Augmentation] = [Mirror()] if settings.mirror else []
+    first += [Shift(settings.shift)] if settings.shift else []
+    last: list[Augmentation] = [Cutout(settings.cutout, fill)] if settings.cutout else []
+    return (*first, *(_named(name, fill) for name in settings.augment), *last)
 
 
 def augment(batch: Tensor, augmentations: Sequence[Augmentation], generator: torch.Generator) -> Tensor:

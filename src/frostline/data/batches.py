@@ -18,12 +18,13 @@ from frostline.data.augment import Augmentation, augment
 
 
 class Batches(Protocol):
-    """What the loop needs: N ``rows``, ``len()`` batches an epoch, and the batches of an epoch.
+    """What the loop needs: N ``rows``, their ``labels`` (N,), ``len()`` batches an epoch, and the batches of an epoch.
 
     Where rows do not shuffle, the batches run through them in order.
     """
 
     rows: int
+    labels: Tensor
 
     def __len__(self) -> int: ...
 
@@ -36,7 +37,8 @@ def stream_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def generator(seed: int, epoch: int) -> torch.Generator:
+    """A CPU generator for what an epoch draws: its order, its views, its augmentations."""
     return torch.Generator().manual_seed(stream_seed(seed, epoch))
 
 
@@ -45,25 +47,42 @@ def _on_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
 
 
-class _Rows:
+class OrderedRows:
     """N rows and their labels on the device, an order for every epoch, cut into batches."""
 
-    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int, shuffle: bool, device: torch.device | str) -> None:
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        device: torch.device | str,
+        balanced: bool = False,
+    ) -> None:
         if not len(labels):
             raise ValueError("there are no rows to make batches of")
         self.rows, self.batch_size, self.seed, self.shuffle = len(labels), batch_size, seed, shuffle
+        self.balanced = balanced
         self.device = torch.device(device)
         self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
 
-    def _order(self, generator: torch.Generator) -> Iterator[Tensor]:
-        rows = torch.randperm(self.rows, generator=generator) if self.shuffle else torch.arange(self.rows)
+    def order(self, drawn: torch.Generator) -> Iterator[Tensor]:
+        """The row numbers of each batch of an epoch, in order."""
+        if not self.shuffle:
+            rows = torch.arange(self.rows)
+        elif self.balanced:
+            labels = self.labels.cpu()
+            chances = 1.0 / torch.bincount(labels).double()[labels]
+            rows = torch.multinomial(chances, self.rows, replacement=True, generator=drawn)
+        else:
+            rows = torch.randperm(self.rows, generator=drawn)
         return iter(rows.to(self.device).split(self.batch_size))
 
 
-class ArrayBatches(_Rows):
+class ArrayBatches(OrderedRows):
     """Images of one size, held on the device as one uint8 tensor; batches are normalised floats in channels-last layout.
 
     Args:
@@ -73,6 +92,7 @@ class ArrayBatches(_Rows):
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
         views: 2 for evaluation with the mirrored image beside the image, as the finished model does: x is (B, 2, C, H, W).
         shuffle: a new permutation of all rows each epoch; false for evaluation.
+        balanced: instead of a permutation as many rows with replacement, every class as often as every other.
     """
 
     def __init__(
@@ -87,13 +107,14 @@ class ArrayBatches(_Rows):
         augmentations: Sequence[Augmentation] = (),
         views: int = 1,
         shuffle: bool = False,
+        balanced: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
             raise ValueError(
                 f"expected (N, H, W, C) uint8 images and N labels, not {images.shape} {images.dtype} and {len(labels)}"
             )
-        super().__init__(labels, batch_size, seed, shuffle, device)
+        super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
         # (pixel − 255 mean) / (255 std): one subtraction and one product, with no pass that scales to [0, 1].
@@ -101,15 +122,15 @@ class ArrayBatches(_Rows):
         self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = _generator(self.seed, number)
-        for rows in self._order(generator):
+        drawn = generator(self.seed, number)
+        for rows in self.order(drawn):
             batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
-            batch = augment(batch, self.augmentations, generator)
+            batch = augment(batch, self.augmentations, drawn)
             x = (batch.float() - self._mean).mul_(self._scale)
             yield torch.stack([x, x.flip(-1)], dim=1) if self.views == 2 else x, self.labels[rows]
 
 
-class FeatureBatches(_Rows):
+class FeatureBatches(OrderedRows):
     """Cached features of V views of each image, for heads.
 
     In training (``shuffle``) a batch is (B, D): a random view of every row, drawn anew each epoch. In evaluation it is
@@ -118,6 +139,8 @@ class FeatureBatches(_Rows):
     Args:
         features: (N, V, D), of any floating type; batches are float32.
         labels: (N,) int64.
+        shape: what D is brought to, where the features are maps: batches are then (B, *shape) and (B, V, *shape).
+        shuffle, balanced: as in ``ArrayBatches``.
     """
 
     def __init__(
@@ -127,23 +150,26 @@ class FeatureBatches(_Rows):
         batch_size: int,
         *,
         seed: int = 0,
+        shape: tuple[int, ...] = (),
         shuffle: bool = False,
+        balanced: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         if features.ndim != 3 or len(features) != len(labels):
             raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
-        super().__init__(labels, batch_size, seed, shuffle, device)
+        super().__init__(labels, batch_size, seed, shuffle, device, balanced)
+        self.shape = shape or tuple(features.shape[2:])
         self.features = features.to(device) if isinstance(features, Tensor) else _on_device(features, device)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = _generator(self.seed, number)
-        for rows in self._order(generator):
-            yield self._batch(rows, generator).float(), self.labels[rows]
+        drawn = generator(self.seed, number)
+        for rows in self.order(drawn):
+            yield self._batch(rows, drawn).float().unflatten(-1, self.shape), self.labels[rows]
 
-    def _batch(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _batch(self, rows: Tensor, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:
             return self.features.index_select(0, rows)
-        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=generator).to(self.device)
+        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=drawn).to(self.device)
         return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from frostline.environment import has_bf16
 from frostline.errors import UserError
+from frostline.models.layers import computed_by
 
 # Fabric reports the precision that it was told to use, for every one made.
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
@@ -36,3 +40,29 @@ def pick_precision(name: str, device: torch.device) -> str:
 def make_fabric(device: torch.device, precision: str) -> Fabric:
     """Lightning Fabric on one device: "bf16" is autocast with f32 weights."""
     return Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
+
+
+@contextmanager
+def slow_layers_in_f32(network: nn.Module, device: torch.device, precision: str) -> Iterator[None]:
+    """While inside, the layers whose bf16 gradient oneDNN has no fast code for are computed in f32, in bf16 training on a CPU.
+
+    These are depthwise convolutions but for those of 3x3 with stride 1: the gradient of MobileNetV2's with stride 2 takes 83 ms
+    in bf16 and 1.7 ms in f32, three quarters of what all other layers above it take together (bench/finetune.py; docs/log.md).
+    """
+    changed = [module for module in network.modules() if _slow(module)] if device.type == "cpu" and precision == "bf16" else []
+    with computed_by([(module, _in_f32(module.forward)) for module in changed]):
+        yield
+
+
+def _slow(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d) or not module.groups == module.in_channels == module.out_channels > 1:
+        return False
+    return (module.kernel_size, module.stride) != ((3, 3), (1, 1))
+
+
+def _in_f32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def computed(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float()).to(x.dtype)
+
+    return computed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -74,6 +74,22 @@ def keras_start(network: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
+
+
+@contextmanager
+def computed_by(forwards: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Iterator[None]:
+    """While inside, each module's ``forward`` is the function given with it; afterwards it is what it was before."""
+    before = [vars(module).get("forward") for module, _ in forwards]
+    for module, forward in forwards:
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for (module, _), earlier in zip(forwards, before, strict=True):
+            if earlier is None:
+                del module.forward
+            else:
+                module.forward = earlier
 
 
 @contextmanager

@@ -143,7 +143,7 @@ class Traced:
         said = "" if count == wanted else f"{where}: the nearest block within is {name}, Keras' last {count} layers ({path})."
         return path, said
 
-    def split(self, boundary: Boundary) -> tuple[nn.Module, nn.Module]:
+    def split(self, boundary: Boundary) -> tuple[fx.GraphModule, fx.GraphModule]:
         """The operations up to the boundary, and those behind it."""
         lower, upper = fx.Graph(), fx.Graph()
         made: dict[fx.Node, fx.Node] = {}

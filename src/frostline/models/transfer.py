@@ -6,23 +6,27 @@ first thing that trains ("layer4", "block5", a stage's index, "last:50"); the cu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from timm.models import group_parameters
+from torch import Tensor, fx, nn
 
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.models.backbones import FeatureNetwork, as_map
+from frostline.models.folded import folded_batchnorm
 from frostline.models.traced import Traced
 
 
 class Upper(nn.Module):
     """The part above the frost line: activations (B, …) to features (B, D) and their last map (B, C, h, w)."""
 
-    def __init__(self, tail: nn.Module, prefix_tokens: int, aspect: float) -> None:
+    def __init__(self, tail: fx.GraphModule, prefix_tokens: int, aspect: float) -> None:
         super().__init__()
         self.tail, self.prefix_tokens, self.aspect = tail, prefix_tokens, aspect
 
@@ -92,40 +96,53 @@ class Activations(nn.Module):
 
 
 class Trainable(nn.Module):
-    """What trains: the upper part and a head, on stored activations. BatchNorm always stays in inference mode.
+    """What trains: the upper part and a head, on activations. BatchNorm stays in inference mode unless asked.
 
-    Takes (B, C·h·w) to (B, K) logits, or V views (B, V, C·h·w) to (B, V, K).
+    Takes (B, *shape) to (B, K) logits, or V views (B, V, *shape) to (B, V, K).
     """
 
-    def __init__(self, upper: Upper, head: nn.Module, shape: tuple[int, ...]) -> None:
+    def __init__(self, upper: Upper, head: nn.Module, shape: tuple[int, ...], train_batchnorm: bool = False) -> None:
         super().__init__()
-        self.upper, self.head, self.shape = upper, head, shape
+        self.upper, self.head, self.shape, self.train_batchnorm = upper, head, shape, train_batchnorm
 
-    def forward(self, stored: Tensor) -> Tensor:
-        activations = stored.reshape(-1, *self.shape)
-        if activations.ndim == 4:
-            activations = activations.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.head(self.upper(activations)[0])
-        return logits.unflatten(0, stored.shape[:-1]) if stored.ndim > 2 else logits
+    def forward(self, activations: Tensor) -> Tensor:
+        lead = activations.shape[: activations.dim() - len(self.shape)]
+        maps = activations.reshape(-1, *self.shape)
+        if maps.ndim == 4:
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.head(self.upper(maps)[0])
+        return logits.unflatten(0, lead)
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """While inside, frozen BatchNorm costs no passes of its own; where it trains there is nothing to fold."""
+        with nullcontext() if self.train_batchnorm else folded_batchnorm(self.upper.tail):
+            yield
 
     def train(self, mode: bool = True) -> Trainable:
-        """Training mode for all but BatchNorm: its statistics are those that the frozen part was trained with."""
+        """Training mode; BatchNorm, unless asked, keeps the statistics that the frozen part was trained with."""
         super().train(mode)
-        for module in self.modules():
+        for module in [] if self.train_batchnorm else self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
 
 
-def parameter_groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = None) -> list[dict[str, Any]]:
     """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
 
     A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, as in ``trainable_groups``.
 
+    Args:
+        network: what trains.
+        settings: ``rates``, ``lr``, ``layer_decay``.
+        backbone: timm's network, a part of which ``network`` is; needed where ``layer_decay`` is not 1.
+
     Raises:
-        UserError: a name that no pattern matches, or a pattern that cannot be read.
+        UserError: a name that no pattern matches, a pattern that cannot be read, or a backbone whose layers timm does not order.
     """
     rules = [_rule(text) for text in settings.rates]
+    decays = _layer_decays(backbone, settings.layer_decay) if settings.layer_decay != 1 else {}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         matching = [rate for pattern, rate in rules if fnmatchcase(name, pattern)]
@@ -133,12 +150,27 @@ def parameter_groups(network: nn.Module, settings: Settings) -> list[dict[str, A
             raise UserError(
                 f"No pattern of 'rates' matches {name}.", expected="a last pattern *=1", received=", ".join(settings.rates)
             )
-        rate, decays = matching[0], parameter.dim() > 1
+        rate, decayed = matching[0], parameter.dim() > 1
         parameter.requires_grad_(rate is not None)
         if rate is not None:
-            group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decays else {"weight_decay": 0.0})}
-            groups.setdefault((rate, decays), group)["params"].append(parameter)
+            rate *= decays.get(id(parameter), 1.0)
+            group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decayed else {"weight_decay": 0.0})}
+            groups.setdefault((rate, decayed), group)["params"].append(parameter)
     return list(groups.values())
+
+
+def _layer_decays(backbone: Any, decay: float) -> dict[int, float]:
+    """A factor for each of the backbone's parameters, by identity: the head's 1, and ``decay`` times as much for each layer below.
+
+    Layers as timm groups them (``group_matcher``); the decay is that of Clark et al. 2020 (ELECTRA), section 3.1.
+    """
+    try:
+        layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+    except (AttributeError, NotImplementedError) as error:
+        raise UserError("timm does not order this network's layers.", hint="leave layer_decay at 1, and name rates") from error
+    named = dict(backbone.named_parameters())
+    top = max(layers.values()) + 1
+    return {id(named[name]): decay ** (top - layer) for name, layer in layers.items()}
 
 
 def _rule(text: str) -> tuple[str, float | None]:

@@ -1,0 +1,219 @@
+"""Activations at the frost line, for what trains above it: a few views, cached, or anew every epoch from changed pixels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from frostline.anytime import Extracted, FeatureTable, stratified_order
+from frostline.config import Settings
+from frostline.data.augment import augment, make_augmentations
+from frostline.data.batches import Batches, FeatureBatches, OrderedRows, generator, stored_tensor
+from frostline.data.imageset import ImageSet, Splits
+from frostline.data.reading import stored_blocks
+from frostline.data.views import seen_as
+from frostline.errors import UserError
+from frostline.feature_cache import STORED, FeatureOverflowError
+from frostline.features import FeatureBlock
+from frostline.files import home
+from frostline.frozen import Below
+from frostline.linear import Moments
+from frostline.models.device import make_fabric, pick_device, pick_precision
+from frostline.models.transfer import Trainable
+from frostline.progress import say, stage
+from frostline.stopping import StopRule
+
+#: Rows of a pass that only looks.
+LOOKED_AT = 128
+#: Share of the free disk that activations may take.
+OF_THE_DISK = 0.8
+
+
+class Activations(Protocol):
+    """What both paths give: rows and labels of what is trained on and judged by, and batches of activations.
+
+    Attributes:
+        seen: (n,) rows of the training images.
+        judged: (m,) rows of the validation images.
+        reason: why not all training images are there; empty where they are.
+        record: for the run's record: the path and what it does to images.
+    """
+
+    seen: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    reason: str
+    record: dict[str, Any]
+
+    def training(self) -> Batches:
+        """Shuffled batches (B, *shape)."""
+
+    def validation(self) -> Batches:
+        """Batches (B, V, *shape) of the views that the finished model sees, in the order of ``judged``."""
+
+
+class Cached:
+    """The cached path: activations of a few views, held in tables (memory-mapped when large)."""
+
+    def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule) -> None:
+        self.below, self.splits, self.settings = below, splits, settings
+        self.views = _views_that_fit(below, splits, settings)
+        self.reason = ""
+        self.train_table, self.validation_table = self._tables(stop)
+        self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
+        self.record = {"path": "cached", "cached_views": self.views, "feature_dtype": self.train_table.dtype}
+
+    def _tables(self, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
+        settings = self.settings
+        wanted = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
+        try:
+            return self._tables_as(wanted, stop)
+        except FeatureOverflowError:
+            if settings.feature_dtype != "auto":
+                raise UserError("An activation is too large for float16.", hint="--set feature_dtype=bfloat16") from None
+            say("An activation is too large for float16: they are stored in bfloat16.", "yellow")
+            return self._tables_as("bfloat16", stop)
+
+    def _tables_as(self, dtype: str, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
+        frozen, splits = self.below.frozen, self.splits
+        tables = []
+        with stage("activations", len(splits.train) + len(splits.validation)) as bar:
+            for images in (splits.validation, splits.train):  # a run that is cut short has all of what it is judged by
+                views = self.views if images is splits.train else self.settings.views
+                table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(views, dtype)
+                tables.append(table)
+                for block in frozen.extract(images, stratified_order(images.labels, self.settings.seed), caches):
+                    table.add(block)
+                    bar.advance(len(block.rows))
+                    if images is splits.train and table.count < len(images) and stop.check():
+                        self.reason = stop.reason
+                        break
+        return tables[1], tables[0]
+
+    def training(self) -> FeatureBatches:
+        """See ``Activations``; a random one of the cached views of every row."""
+        settings = self.settings
+        balanced = settings.balance == "sampling"
+        return self._batches(self.train_table, self.splits.train, settings.batch_size, shuffle=True, balanced=balanced)
+
+    def validation(self) -> FeatureBatches:
+        """See ``Activations``."""
+        return self._batches(self.validation_table, self.splits.validation, LOOKED_AT)
+
+    def _batches(self, table: FeatureTable, images: ImageSet, size: int, **order: bool) -> FeatureBatches:
+        features, labels = stored_tensor(table.features, table.dtype), images.labels[table.seen]
+        device, shape = pick_device(self.settings.device), self.below.line.shape
+        return FeatureBatches(features, labels, size, seed=self.settings.seed, shape=shape, device=device, **order)
+
+    def head_features(self) -> Extracted:
+        """What the upper part, as it is, makes of the activations: features (n, 1, D), averaged over the views served."""
+        labels = self.splits.train.labels[self.seen]
+        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT))
+        validation = self._pooled(self.validation())
+        moments = Moments(train.shape[1], len(self.splits.classes))
+        for start in range(0, len(train), 4096):
+            moments.add(train[start : start + 4096], labels[start : start + 4096])
+        return Extracted(_table(self.seen, train), _table(self.judged, validation), moments)
+
+    @torch.inference_mode()
+    def _pooled(self, batches: FeatureBatches) -> NDArray[np.float32]:
+        line, settings = self.below.line, self.settings
+        device = pick_device(settings.device)
+        network = Trainable(line.upper, nn.Identity(), line.shape).to(device).eval()
+        model: Any = make_fabric(device, pick_precision(settings.precision, device)).setup_module(network)
+        parts = []
+        with network.folded(), stage("features above the line", batches.rows) as bar:
+            for x, y in batches.epoch(0):
+                parts.append(model(x[:, : settings.views]).float().mean(1).cpu().numpy())
+                bar.advance(len(y))
+        return np.concatenate(parts)
+
+
+def _views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
+    """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table."""
+    wanted = max(settings.views, settings.cached_views)
+    row = below.frozen.width * STORED["float16" if settings.feature_dtype == "auto" else settings.feature_dtype].itemsize
+    home().mkdir(parents=True, exist_ok=True)
+    free = OF_THE_DISK * shutil.disk_usage(home()).free
+    fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
+    if fitting < settings.views:
+        raise UserError(
+            f"The disk of {home()} has no room for the activations.",
+            expected=f"{2 * row * (len(splits.train) + len(splits.validation)) * settings.views / 2**30:,.1f} GiB",
+            received=f"{free / 2**30:,.1f} GiB ({OF_THE_DISK:.0%} of what is free)",
+            hint="--augment mirror, which stores nothing; a line further up; or FROSTLINE_HOME on another disk",
+        )
+    if fitting < wanted:
+        say(f"The disk of {home()} has room for {fitting} views of each image, not {wanted}.", "yellow")
+    return min(wanted, fitting)
+
+
+class LiveBatches(OrderedRows):
+    """Activations of pixels: in training of pixels that are changed anew every epoch, else of the views that are served.
+
+    The frozen part runs on its own engine, a few blocks ahead of the part that trains.
+    """
+
+    def __init__(self, images: ImageSet, below: Below, settings: Settings, train: bool) -> None:
+        size = settings.batch_size if train else LOOKED_AT
+        balanced = train and settings.balance == "sampling"
+        super().__init__(images.labels, size, settings.seed, train, pick_device(settings.device), balanced)
+        self.images, self.below, self.train = images, below, train
+        self.views = 1 if train else settings.views
+        mirrored = settings.with_values(mirror=settings.mirror or settings.views == 2)  # what is served mirrored is trained so
+        self.augmentations = make_augmentations(mirrored, below.frozen.preprocess.mean) if train else ()
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(B, *shape) in training, else (B, V, *shape)."""
+        drawn = generator(self.seed, number)
+        order = [rows.cpu().numpy() for rows in self.order(drawn)]
+        engine = self.below.frozen.engine
+        chunks = [batch[start : start + engine.batch] for batch in order for start in range(0, len(batch), engine.batch)]
+        outputs = engine.run(self._pixels(chunks, drawn))
+        for rows in order:
+            parts = [self._views(outputs) for _ in range(0, len(rows), engine.batch)]
+            x = torch.from_numpy(np.concatenate(parts)).unflatten(-1, self.below.line.shape).to(self.device)
+            yield x[:, 0] if self.train else x, self.labels[torch.from_numpy(rows).to(self.device)]
+
+    def _views(self, outputs: Iterator[tuple[NDArray[Any], ...]]) -> NDArray[Any]:
+        return np.stack([next(outputs)[0] for _ in range(self.views)], axis=1)
+
+    def _pixels(self, chunks: list[NDArray[np.int64]], drawn: torch.Generator) -> Iterator[NDArray[np.uint8]]:
+        """(b, h, w, 3) for each chunk of rows and each view of them."""
+        for rows, block in zip(chunks, stored_blocks(self.images, chunks, self.below.frozen.preprocess), strict=True):
+            for view in range(self.views):
+                seen = seen_as(block, self.images.digests[rows], view)
+                if self.augmentations:
+                    batch = torch.from_numpy(np.ascontiguousarray(seen)).permute(0, 3, 1, 2)
+                    seen = augment(batch, self.augmentations, drawn).permute(0, 2, 3, 1).numpy()
+                yield np.ascontiguousarray(seen)
+
+
+class Live:
+    """The live path: nothing is stored; every step runs the frozen part too."""
+
+    reason = ""
+
+    def __init__(self, below: Below, splits: Splits, settings: Settings) -> None:
+        self.below, self.splits, self.settings = below, splits, settings
+        self.seen, self.judged = np.arange(len(splits.train)), np.arange(len(splits.validation))
+        self.record = {"path": "live"}
+
+    def training(self) -> LiveBatches:
+        """See ``Activations``."""
+        return LiveBatches(self.splits.train, self.below, self.settings, train=True)
+
+    def validation(self) -> LiveBatches:
+        """See ``Activations``."""
+        return LiveBatches(self.splits.validation, self.below, self.settings, train=False)
+
+
+def _table(rows: NDArray[np.int64], features: NDArray[np.float32]) -> FeatureTable:
+    table = FeatureTable(len(features), 1, features.shape[1], "float32")
+    table.add(FeatureBlock(rows, features[:, None]))
+    return table

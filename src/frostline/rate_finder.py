@@ -1,0 +1,97 @@
+"""The learning-rate range test: a short training whose rate grows from step to step, and the rate at which its loss fell fastest.
+
+After Smith 2017, "Cyclical learning rates for training neural networks", section 3.3; the rate taken is that of the steepest fall
+of the smoothed loss, as fastai and Lightning suggest it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.data.batches import Batches, stream_seed
+from frostline.errors import UserError
+from frostline.loop_state import live_tensors
+from frostline.models.layers import seeded
+from frostline.progress import stage
+from frostline.training import Training
+
+#: Steps of the test, and the factors on the settings' learning rate between which the rate grows.
+STEPS, LOWEST, HIGHEST = 100, 1e-3, 1e3
+#: Share of the past in the smoothed loss, and how far above its least value the loss may go before the test ends.
+SMOOTHING, WORST = 0.9, 2.0
+#: First steps that are not looked at, for their loss is that of a few batches; slopes are taken over so many steps each way.
+BEGIN, AROUND = 10, 5
+
+
+def find_rate(training: Training) -> dict[str, Any]:
+    """Find a learning rate for a training that has not begun, and set it; the network is left as it was.
+
+    Returns:
+        ``lr``: the rate found (of the first parameter group; the others keep their proportion to it), and ``curve``: a row of
+        ``lr`` and smoothed ``loss`` (nats) for every step of the test.
+
+    Raises:
+        UserError: the loss did not fall at any rate.
+    """
+    live = live_tensors(training.network)
+    before, optimizer = [tensor.detach().clone() for tensor in live], copy.deepcopy(training.optimizer.state_dict())
+    base = training.schedule.base
+    with seeded(stream_seed(training.settings.seed, 0, 2), training.device), stage("learning-rate finder", STEPS) as bar:
+        curve = []
+        for row in _grown(training, base):
+            curve.append(row)
+            bar.advance(1)
+    with torch.no_grad():
+        for tensor, value in zip(live, before, strict=True):
+            tensor.copy_(value)
+    training.optimizer.load_state_dict(optimizer)
+    rate = steepest(curve)
+    training.schedule.base = [each * rate / base[0] for each in base]
+    training.schedule.go_on(0)
+    return {"lr": rate, "curve": curve}
+
+
+def _grown(training: Training, base: list[float]) -> Iterator[dict[str, float]]:
+    smoothed, least = 0.0, math.inf
+    training.network.train()
+    for step, (x, y) in enumerate(_endless(training.batches)):
+        if step == STEPS:
+            return
+        factor = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+        for group, rate in zip(training.optimizer.param_groups, base, strict=True):
+            group["lr"] = rate * factor
+        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * float(training.descend(x, y)[0].detach())
+        loss = smoothed / (1 - SMOOTHING ** (step + 1))
+        least = min(least, loss)
+        if not loss < WORST * least + 1e-9:
+            return
+        yield {"lr": base[0] * factor, "loss": loss}
+
+
+def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    number = 0
+    while True:
+        yield from batches.epoch(number)
+        number += 1
+
+
+def steepest(curve: list[dict[str, float]]) -> float:
+    """The rate at which the loss of a curve falls fastest per factor, before it is least."""
+    losses, rates = np.array([row["loss"] for row in curve]), np.array([row["lr"] for row in curve])
+    places = np.arange(BEGIN + AROUND, (int(losses.argmin()) if len(losses) else 0) + 1)
+    places = places[places + AROUND < len(losses)]
+    falls = (losses[places + AROUND] - losses[places - AROUND]) / np.log(rates[places + AROUND] / rates[places - AROUND])
+    if not len(falls) or falls.min() >= 0:
+        raise UserError(
+            "The learning-rate finder found no rate at which the loss falls.",
+            received=f"a loss that is least at {rates[losses.argmin()]:g}" if curve else "a loss that is not finite",
+            hint="another --set lr to look around, or leave the finder out",
+        )
+    return float(rates[places[falls.argmin()]])

@@ -1,0 +1,218 @@
+"""One training: the network, its optimizer, schedule, averages and best weights; steps, epochs, validation, and its whole state."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from frostline.checkpoints import State
+from frostline.config import Settings
+from frostline.data.batches import Batches, stream_seed
+from frostline.data.mixing import mix
+from frostline.errors import UserError
+from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
+from frostline.losses import make_loss, make_penalty
+from frostline.models.device import make_fabric, pick_device, pick_precision
+from frostline.models.layers import seeded, switch_dropout
+from frostline.optim import Schedule, make_optimizer, trainable_groups
+from frostline.progress import Stage
+from frostline.stopping import StopRule
+
+#: Steps between looks at the losses on an accelerator, which would wait for it each time.
+LOOK_EVERY = 16
+
+
+@torch.inference_mode()
+def log_probabilities(model: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
+    """(N, K) log-probabilities and the (N,) labels they belong to; those of several views are averaged, then sum to one again."""
+    rows, labels = [], []
+    for x, y in batches.epoch(0):
+        log_probs = functional.log_softmax(model(x).float(), dim=-1)
+        if log_probs.dim() == 3:
+            log_probs = functional.log_softmax(log_probs.mean(dim=1), dim=-1)
+        rows.append(log_probs)
+        labels.append(y)
+    return torch.cat(rows), torch.cat(labels)
+
+
+def _trained(network: nn.Module, parameters: Iterable[Any] | None) -> list[dict[str, Any]]:
+    """Optimizer groups of what trains; everything else in the network stops asking for gradients."""
+    if parameters is None:
+        return trainable_groups(network)
+    items = list(parameters)
+    given = items if items and isinstance(items[0], dict) else [{"params": items}]
+    groups = [{**group, "params": list(group["params"])} for group in given]
+    chosen = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+    return groups
+
+
+class Training:
+    """A network in training. Arguments as in ``loop.fit``; ``began`` is the stop rule's clock at the start, in seconds."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        batches: Batches,
+        validation: Batches,
+        settings: Settings,
+        parameters: Iterable[Any] | None,
+        stop: StopRule,
+    ) -> None:
+        self.settings, self.stop, self.began = settings, stop, stop.elapsed()
+        self.device = pick_device(settings.device)
+        self.precision = pick_precision(settings.precision, self.device)
+        self.network, self.batches, self.validation = network.to(self.device), batches, validation
+        groups = _trained(network, parameters)
+        if not any(group["params"] for group in groups):
+            raise UserError("There is nothing to train: every parameter of the network is frozen.")
+        optimizer = make_optimizer(groups, settings)
+        self.schedule = Schedule(optimizer, settings, len(batches))
+        self.fabric = make_fabric(self.device, self.precision)
+        self.model, self.optimizer = self.fabric.setup(network, optimizer)
+        self.loss, self.penalty = make_loss(settings, batches.labels), make_penalty(network)
+        self.best = Best(network, "accuracy" if stop.stop_at is not None else settings.monitor, settings.soup)
+        self.average = MovingAverage(network, settings.ema) if settings.ema else None
+        self.history: list[Row] = []
+        self.soup: Row = {}
+        self.steps, self.started = 0, time.monotonic()
+
+    def state(self) -> State:
+        """All that the next epoch depends on beside the data and the settings; random numbers begin anew with every epoch."""
+        tensors, kept = self.best.state()
+        if self.average:
+            tensors |= self.average.state()
+        numbers = {}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                name = f"optimizer.{index}.{key}"
+                if isinstance(value, Tensor):
+                    tensors[name] = value
+                else:
+                    numbers[name] = value
+        values = {"steps": self.steps, "history": self.history, "best": kept, "optimizer": numbers, "rates": self.schedule.base}
+        return State(tensors, values)
+
+    def go_on(self, saved: State) -> None:
+        """To where ``state`` was taken."""
+        self.best.go_on(saved.tensors, saved.values["best"])
+        if self.average:
+            self.average.go_on(saved.tensors)
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in (saved.tensors | saved.values["optimizer"]).items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                entries.setdefault(int(index), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        self.steps = int(saved.values["steps"])
+        self.schedule.base = saved.values["rates"]
+        self.schedule.go_on(self.steps)
+        self.history = saved.values["history"]
+        self.started = time.monotonic() - self.history[-1]["seconds"]
+
+    def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One step down the loss of a batch (B, …), (B,): forward, backward, the optimizer; returns the loss and the logits."""
+        self.optimizer.zero_grad()
+        mixed, shares = mix(x, y, self.settings)
+        logits = self.model(mixed)
+        loss = sum((share * self.loss(logits, labels) for labels, share in shares), logits.new_zeros((), dtype=torch.float32))
+        self.fabric.backward(loss + self.penalty())
+        if self.steps == 0:
+            self._check_gradients()
+        if self.settings.clip:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        return loss, logits
+
+    def step(self, x: Tensor, y: Tensor, sums: Sums) -> None:
+        """One batch of an epoch, with all that goes on beside the descent."""
+        loss, logits = self.descend(x, y)
+        sums.add(loss, logits, y, self.optimizer.param_groups[0]["lr"])
+        self.schedule.step(self.stop.spent(self.began))
+        self.steps += 1
+        if self.average:
+            self.average.update(self.steps)
+
+    def _check_gradients(self) -> None:
+        unused = [name for name, p in self.network.named_parameters() if p.requires_grad and p.grad is None]
+        if unused:
+            raise UserError(
+                "Some trainable parameters have no part in the network's output.",
+                expected="a gradient for each of them, or that they are frozen",
+                received="no gradient for " + ", ".join(unused),
+            )
+
+    def epoch(self, bar: Stage) -> Row:
+        """Train one epoch, or up to the step after which ``stop`` holds; judge the weights; the row joins the history."""
+        number = len(self.history)
+        # Dropout and mixing draw from the global generator: seeded by epoch, an epoch can be trained again without those before.
+        with seeded(stream_seed(self.settings.seed, number, 1), self.device):
+            row = {"epoch": number + 1, **self._steps(number, bar)}
+            if self.average:
+                with self.average.in_place():
+                    row = self._judged(row)
+            else:
+                row = self._judged(row)
+        self.history.append(row)
+        bar.note(f"epoch {number + 1}: validation accuracy {row['validation_accuracy']:.4f}")
+        return row
+
+    def _steps(self, number: int, bar: Stage) -> Row:
+        self.network.train()
+        switch_dropout(self.network, number < math.ceil(self.settings.epochs * self.settings.dropout_share))
+        sums, started = Sums(), time.monotonic()
+        look = 1 if self.device.type == "cpu" else LOOK_EVERY
+        for x, y in self.batches.epoch(number):
+            self.step(x, y, sums)
+            bar.advance(len(y))
+            last = self.stop.check()
+            if last or len(sums.losses) % look == 0 or len(sums.losses) == len(self.batches):
+                sums.check(number)
+            if last:
+                break
+        return {"steps": self.steps, **sums.row(), "images_per_second": sum(sums.sizes) / (time.monotonic() - started)}
+
+    def _judged(self, row: Row) -> Row:
+        row = {**row, **self.validate()}
+        if not math.isfinite(row["validation_loss"]):
+            diverged("The validation loss is not finite after training", row["epoch"] - 1, self.steps, row["lr"])
+        row["seconds"] = time.monotonic() - self.started
+        self.best.offer(row)
+        return row
+
+    def validate(self) -> Row:
+        """Accuracy, and the mean cross-entropy in nats, over every row of validation."""
+        self.network.eval()
+        log_probs, labels = log_probabilities(self.model, self.validation)
+        loss = float(functional.nll_loss(log_probs.double(), labels))
+        return {"validation_loss": loss, "validation_accuracy": int((log_probs.argmax(dim=1) == labels).sum()) / len(labels)}
+
+    def try_soup(self) -> None:
+        """Judge the mean of the best epochs' weights, and take it where it is better than each of them."""
+        if self.settings.soup < 2 or len(self.history) < 2:
+            return
+        best, epochs = self.best.row, [row["epoch"] for row in self.best.average()]
+        scores = self.validate()
+        self.best.offer({**best, **scores, "soup": epochs})
+        self.soup = {"epochs": epochs, **scores, "kept": self.best.row is not best}
+
+    def why_end(self) -> str:
+        """Why training ends after the last row of the history; "" while it goes on."""
+        if not self.history:
+            return ""
+        if self.stop.check(self.history[-1]["validation_accuracy"]):
+            return self.stop.reason
+        settings = self.settings
+        if len(self.history) >= settings.epochs:
+            return f"all {settings.epochs} epochs were run"
+        if settings.patience and len(self.history) - self.best.row["epoch"] >= settings.patience:
+            return f"no better validation {settings.monitor} in {settings.patience} epochs"
+        return ""

@@ -1,0 +1,226 @@
+"""Hyperparameters searched by Optuna, on validation only; test is never read here.
+
+Trials that do worse than the median of those before them at the same epoch end early. The study is a file: the same command goes on
+where it was interrupted. What is found is written as settings that ``frostline train --config`` takes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frostline.config import Settings
+from frostline.data.imageset import Splits
+from frostline.errors import UserError
+from frostline.experiment import trained_on
+from frostline.files import digest_json, write_text
+from frostline.progress import say
+from frostline.runs import Run
+from frostline.stopping import StopRule
+
+#: What can be searched, and how a trial draws it. The rates are searched around the recipe's own.
+SPACES: dict[str, Callable[[Any, Settings], Any]] = {
+    "lr": lambda trial, s: trial.suggest_float("lr", s.lr / 10, s.lr * 10, log=True),
+    "weight_decay": lambda trial, s: trial.suggest_float("weight_decay", 1e-5, 0.3, log=True),
+    "label_smoothing": lambda trial, s: trial.suggest_float("label_smoothing", 0.0, 0.2),
+    "epochs": lambda trial, s: trial.suggest_int("epochs", max(1, s.epochs // 2), 2 * s.epochs),
+    "batch_size": lambda trial, s: trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+    "optimizer": lambda trial, s: trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd"]),
+    "schedule": lambda trial, s: trial.suggest_categorical("schedule", ["constant", "cosine", "one-cycle", "linear"]),
+    "mixup": lambda trial, s: trial.suggest_float("mixup", 0.0, 0.5),
+    "cutmix": lambda trial, s: trial.suggest_float("cutmix", 0.0, 1.0),
+    "layer_decay": lambda trial, s: trial.suggest_float("layer_decay", 0.6, 1.0),
+    "ema": lambda trial, s: trial.suggest_categorical("ema", [0.0, 0.99, 0.999]),
+    "clip": lambda trial, s: trial.suggest_categorical("clip", [0.0, 1.0]),
+    "dropout_share": lambda trial, s: trial.suggest_float("dropout_share", 0.0, 1.0),
+    "shift": lambda trial, s: trial.suggest_int("shift", 0, 4),
+    "cutout": lambda trial, s: trial.suggest_categorical("cutout", [0, 4, 8]),
+    "augment": lambda trial, s: trial.suggest_categorical("augment", ["", "mirror", "mirror,contrast,gamma", "mirror,trivial"]),
+    "cached_views": lambda trial, s: trial.suggest_categorical("cached_views", [2, 4, 6]),
+    "head": lambda trial, s: trial.suggest_categorical("head", ["logistic", "dense-a", "dense-b", "dense-c", "dense-d"]),
+    "power": lambda trial, s: trial.suggest_float("power", 0.4, 1.0),
+    "views": lambda trial, s: trial.suggest_categorical("views", [1, 2]),
+}
+#: What is searched where nothing is named.
+USUAL = {
+    "scratch": ("lr", "weight_decay", "label_smoothing", "shift", "cutout"),
+    "head": ("head", "lr", "weight_decay", "power"),
+    "finetune": ("lr", "weight_decay", "label_smoothing", "mixup", "layer_decay"),
+}
+STUDY, TRIALS, PICTURE, BEST = "study.db", "trials.csv", "trials.png", "best.toml"
+
+
+@dataclass
+class _Reporting(StopRule):
+    """A stop rule that tells Optuna of every validation accuracy, and ends what is not promising."""
+
+    trial: Any = None
+    reports: int = 0
+    pruned: bool = False
+
+    def check(self, accuracy: float | None = None) -> bool:
+        if accuracy is not None:
+            self.trial.report(accuracy, self.reports)
+            self.reports += 1
+            if self.trial.should_prune():
+                self.pruned, self.reason = True, "pruned: worse than the median of earlier trials"
+        return super().check(accuracy)
+
+
+def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], count: int, out: Path) -> list[dict[str, Any]]:
+    """Search ``count`` trials in all, those of an earlier call in ``out`` among them.
+
+    Args:
+        splits: train and validation are used.
+        settings: where the search starts, and all that it does not change.
+        names: settings to search, of ``SPACES``; empty: the usual ones for this kind of training.
+        cuts: places for ``train_from`` to choose from; empty: as in ``settings``.
+        count: trials.
+        out: holds the study, its table, its picture and the best settings.
+
+    Returns:
+        The table: a row a trial with ``trial``, ``state``, ``validation_accuracy``, ``seconds`` and what was searched.
+
+    Raises:
+        UserError: a name that cannot be searched, a study of something else in ``out``, or no trial that ended well.
+    """
+    optuna = _optuna()
+    kind = "scratch" if settings.kind == "scratch" else "head" if settings.train_from == "head" and not cuts else "finetune"
+    searched = names or list(USUAL[kind])
+    if unknown := sorted(set(searched) - set(SPACES)):
+        raise UserError("These settings cannot be searched.", expected=", ".join(SPACES), received=", ".join(unknown))
+    out.mkdir(parents=True, exist_ok=True)
+    sampler = optuna.samplers.TPESampler(seed=settings.seed)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+    storage = f"sqlite:///{(out / STUDY).resolve()}"
+    study = optuna.create_study(
+        study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", sampler=sampler, pruner=pruner
+    )
+    _same_search(study, digest_json([settings.as_dict(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint]))
+    interrupted = _search(study, splits, settings, searched, cuts, count, out)
+    rows = table(study)
+    _write(rows, study, settings, out)
+    if interrupted:
+        say("Interrupted: the same command goes on from here.", "yellow")
+    return rows
+
+
+def _same_search(study: Any, identity: str) -> None:
+    if study.user_attrs.setdefault("identity", identity) != identity:
+        raise UserError("The folder holds a search with other settings or data.", hint="another folder for --out")
+    study.set_user_attr("identity", identity)
+
+
+def _search(study: Any, splits: Splits, settings: Settings, searched: list[str], cuts: list[str], count: int, out: Path) -> bool:
+    """Run the trials that are still to be run; true where Ctrl-C ended them."""
+    optuna = _optuna()
+    while len(_ended(study)) < count:
+        trial = study.ask()
+        values = {name: SPACES[name](trial, settings) for name in searched}
+        if cuts:
+            values["train_from"] = trial.suggest_categorical("train_from", cuts)
+        stop = _Reporting(budget_s=settings.budget or None, trial=trial)
+        said = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+        say(f"Trial {trial.number + 1} of {count}: {said}")
+        try:
+            with stop.listen():
+                accuracy = _accuracy(splits, settings.with_values(**values), stop, out / f"trial-{trial.number}")
+        except UserError as error:  # a rate at which the loss becomes infinite, a cut that the network does not have
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            say(f"Trial {trial.number + 1} failed: {error}", "yellow")
+            continue
+        if stop.interrupted:
+            trial.set_user_attr("interrupted", True)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return True
+        trial.set_user_attr("seconds", round(stop.elapsed(), 1))
+        trial.set_user_attr("accuracy", accuracy)
+        state = optuna.trial.TrialState.PRUNED if stop.pruned else optuna.trial.TrialState.COMPLETE
+        study.tell(trial, None if stop.pruned else accuracy, state=state)
+        say(
+            f"Trial {trial.number + 1}: validation accuracy {accuracy:.2%} {'(ended early) ' if stop.pruned else ''}"
+            f"after {stop.elapsed():.0f} s."
+        )
+    return False
+
+
+def _accuracy(splits: Splits, settings: Settings, stop: StopRule, folder: Path) -> float:
+    """Validation accuracy of a training whose traces are then removed: a tuning keeps numbers, not models."""
+    try:
+        with Run.create(folder, overwrite=True) as run:
+            return float(trained_on(splits, settings, run, stop).record["validation_accuracy"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def table(study: Any) -> list[dict[str, Any]]:
+    """The trials that have ended, in order; see ``tune``."""
+    return [
+        {
+            "trial": trial.number + 1,
+            "state": trial.state.name.lower(),
+            "validation_accuracy": trial.user_attrs.get("accuracy"),
+            "seconds": trial.user_attrs.get("seconds"),
+            **trial.params,
+        }
+        for trial in _ended(study)
+    ]
+
+
+def _ended(study: Any) -> list[Any]:
+    """The trials that were run to their end, or to where they were given up; not those that a person or a power cut ended."""
+    return [
+        trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished() and "interrupted" not in trial.user_attrs
+    ]
+
+
+def _write(rows: list[dict[str, Any]], study: Any, settings: Settings, out: Path) -> None:
+    if not rows:
+        return
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out / TRIALS, text.getvalue())
+    if not any(row["state"] == "complete" for row in rows):
+        raise UserError(
+            "No trial ended well.", received=f"{len(rows)} trials", hint="look at trials.csv, and at the messages above"
+        )
+    best = study.best_trial
+    write_text(out / BEST, _toml(settings, best.params, f"trial {best.number + 1}: validation accuracy {best.value:.4f}"))
+    try:
+        from frostline.plots_search import trials
+
+        trials(rows, out / PICTURE, f"{settings.recipe}: {len(rows)} trials")
+    except UserError as error:
+        say(f"No picture: {error}", "yellow")
+
+
+def _toml(settings: Settings, found: dict[str, Any], why: str) -> str:
+    """What was found, as settings over the recipe's."""
+    values = settings.with_values(**found).as_dict()
+    lines = [f"# Over the recipe {settings.recipe}; {why}"]
+    for name in found:
+        value = values[name]
+        text = f"[{', '.join(map(_quoted, value))}]" if isinstance(value, tuple | list) else _quoted(value)
+        lines.append(f"{name} = {text}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("Tuning needs Optuna.", hint="pip install 'frostline[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

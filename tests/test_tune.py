@@ -1,0 +1,128 @@
+import csv
+import tomllib
+
+import pytest
+from drawing import tinted_folders
+from PIL import Image
+
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.experiment import load_data
+from frostline.stopping import StopRule
+from frostline.tune import SPACES, USUAL, tune
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    tinted_folders(root / "train", ["a", "b", "c"], 30)
+    tinted_folders(root / "test", ["a", "b", "c"], 4, start=500)
+    return load_data(root)
+
+
+@pytest.fixture
+def settings():
+    return Settings(recipe="cnn", kind="scratch", network="cnn-small", image_size=16, epochs=3, device="cpu", precision="f32")
+
+
+def test_trials_are_run_written_and_gone_on_with(splits, settings, tmp_path, monkeypatch):
+    rows = tune(splits, settings, ["lr", "shift"], [], 3, tmp_path)
+    assert [row["trial"] for row in rows] == [1, 2, 3]
+    assert {"lr", "shift"} < set(rows[0])
+    assert all(1e-4 <= row["lr"] <= 1e-2 for row in rows)
+    best = tomllib.loads((tmp_path / "best.toml").read_text())
+    top = max((row for row in rows if row["state"] == "complete"), key=lambda row: row["validation_accuracy"])
+    assert best == {"lr": top["lr"], "shift": top["shift"]}
+    assert settings.with_toml(tmp_path / "best.toml").lr == top["lr"]
+    with open(tmp_path / "trials.csv") as stream:
+        assert len(list(csv.DictReader(stream))) == 3
+    with Image.open(tmp_path / "trials.png") as picture:
+        assert picture.size[0] > 300
+    assert not list(tmp_path.glob("trial-*"))  # no models are kept
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.99)
+    again = tune(splits, settings, ["lr", "shift"], [], 4, tmp_path)
+    assert again[:3] == rows
+    assert again[3]["validation_accuracy"] == 0.99
+
+
+def test_test_is_not_read(splits, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(splits), "test", property(lambda self: pytest.fail("test was read")), raising=False)
+    assert len(tune(splits, settings.with_values(epochs=1), ["lr"], [], 1, tmp_path)) == 1
+
+
+def test_another_search_in_the_folder_is_refused(splits, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    tune(splits, settings, ["lr"], [], 1, tmp_path)
+    with pytest.raises(UserError, match="other settings or data"):
+        tune(splits, settings.with_values(batch_size=7), ["lr"], [], 2, tmp_path)
+
+
+def test_what_cannot_be_searched_is_named(splits, settings, tmp_path):
+    with pytest.raises(UserError, match="cannot be searched"):
+        tune(splits, settings, ["weights"], [], 1, tmp_path)
+
+
+def test_a_failed_trial_is_a_row_and_all_failed_an_error(splits, settings, tmp_path, monkeypatch):
+    def fails(splits, settings, stop, folder):
+        raise UserError("The training loss became nan.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frostline.tune._accuracy", fails)
+        with pytest.raises(UserError, match="No trial ended well"):
+            tune(splits, settings, ["lr"], [], 2, tmp_path)
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    assert [row["state"] for row in tune(splits, settings, ["lr"], [], 3, tmp_path)] == ["fail", "fail", "complete"]
+
+
+def test_what_is_not_promising_ends_early(splits, settings, tmp_path, monkeypatch):
+    levels = iter([0.9, 0.9, 0.9, 0.9, 0.1])
+
+    def scripted(splits, settings, stop: StopRule, folder):
+        level = next(levels)
+        for _ in range(5):
+            if stop.check(level):
+                break
+        return level
+
+    monkeypatch.setattr("frostline.tune._accuracy", scripted)
+    rows = tune(splits, settings, ["lr"], [], 5, tmp_path)
+    assert [row["state"] for row in rows] == ["complete"] * 4 + ["pruned"]
+
+
+def test_an_interrupted_trial_does_not_count(splits, settings, tmp_path, monkeypatch):
+    def interrupted(splits, settings, stop, folder):
+        stop.interrupted = settings.lr != 0
+        return 0.5
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frostline.tune._accuracy", interrupted)
+        assert tune(splits, settings, ["lr"], [], 2, tmp_path) == []
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    assert len(tune(splits, settings, ["lr"], [], 2, tmp_path)) == 2
+
+
+def test_cuts_are_searched(splits, tiny_weights, tmp_path):
+    settings = Settings(
+        recipe="tiny",
+        backbone="timm:test_resnet",
+        weights=str(tiny_weights),
+        image_size=32,
+        epochs=1,
+        device="cpu",
+        precision="f32",
+        l2=(1e-2,),
+        lr=1e-3,
+    )
+    rows = tune(splits, settings, ["lr", "mixup"], ["layer3", "layer4"], 2, tmp_path)
+    assert {row["train_from"] for row in rows} <= {"layer3", "layer4"}
+    assert tomllib.loads((tmp_path / "best.toml").read_text())["train_from"] in ("layer3", "layer4")
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_every_space_gives_settings(name):
+    import optuna
+
+    trial = optuna.create_study().ask()
+    settings = Settings(cutmix=0.0)
+    assert settings.with_values(**{name: SPACES[name](trial, settings)}) is not None
+    assert {name for names in USUAL.values() for name in names} <= set(SPACES)
