@@ -224,7 +224,7 @@ def test_test_is_not_touched(splits):
 
 
 def test_a_large_table_is_in_a_file(monkeypatch):
-    monkeypatch.setattr(files, "IN_MEMORY", 1000)
+    monkeypatch.setattr(files, "OF_THE_MEMORY", 1000 / files.MEMORY)
     table = FeatureTable(5000, 2, D, "float16")
     assert isinstance(table._features, np.memmap)
     values = np.random.default_rng(0).normal(size=(4500, 2, D)).astype(np.float16)

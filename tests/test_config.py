@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from frostline.config import Settings, parse_seconds
+from frostline.config import Settings, parse_gigabytes, parse_seconds
 from frostline.errors import UserError
 from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, recipe
 
@@ -144,6 +144,17 @@ def test_the_best_recipes_are_recipes():
     with pytest.raises(UserError, match="no recipe 'mobilenet-frozen'") as caught:
         recipe("mobilenet-frozen")
     assert "mobilenetv2-frozen" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "gigabytes"), [("1G", 1), ("512M", 0.5), ("1.5GiB", 1.5), ("2gb", 2), ("3", 3), (None, None)])
+def test_gigabytes(text, gigabytes):
+    assert parse_gigabytes(text) == gigabytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1G", "0", "G", "infG"])
+def test_no_gigabytes(text):
+    with pytest.raises(UserError, match="no amount of memory"):
+        parse_gigabytes(text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("2.5", 2.5), ("1.5M", 90), (None, None)])

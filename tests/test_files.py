@@ -131,10 +131,20 @@ def test_a_small_scratch_array_is_in_memory():
 
 
 def test_a_large_scratch_array_is_an_unnamed_file(monkeypatch, cache_folder):
-    monkeypatch.setattr(files, "IN_MEMORY", 100)
+    monkeypatch.setattr(files, "OF_THE_MEMORY", 100 / files.MEMORY)
     array = scratch_array((100, 7), np.dtype("<f2"))
     assert isinstance(array, np.memmap)
     array[:] = np.arange(7)
     assert (np.asarray(array)[50] == np.arange(7)).all()
     assert list(Path(cache_folder).iterdir()) == []
     assert scratch_array((0, 7), np.dtype("<f2")).shape == (0, 7)
+
+
+def test_less_memory_sends_smaller_arrays_to_files():
+    shape = (1000, 100)  # 400,000 bytes
+    assert not isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)
+    with files.memory_limit(8 * 400_000):
+        assert not isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)
+    with files.memory_limit(8 * 400_000 - 8):
+        assert isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)
+    assert not isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)

@@ -168,7 +168,7 @@ def test_large_tables_are_fitted_from_files(monkeypatch):
     from frostline import files, heads
 
     plain = fitted(settings())
-    monkeypatch.setattr(files, "IN_MEMORY", 100)
+    monkeypatch.setattr(files, "OF_THE_MEMORY", 100 / files.MEMORY)
     found, _, _ = extracted()
     np.testing.assert_allclose(fitted(settings(), found).validation, plain.validation, atol=1e-5)
     assert heads.scratch_array is anytime.scratch_array

@@ -1,5 +1,7 @@
 """Fine-tuning from the frost line, from folders of drawn images to a judged model and the stage before it."""
 
+import re
+
 import numpy as np
 import pytest
 from drawing import tinted_folders
@@ -49,7 +51,9 @@ def without_pictures(monkeypatch):
 def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
     run = train(splits, settings.with_values(announce=0.5), tmp_path / "run")
     said = capsys.readouterr().err
-    assert "is frozen below layer4.0" in said
+    assert "frost line, at layer4.0" in said
+    assert re.search(r"layer3.0 +\S+ +frozen\n.*frost line.*\n +layer4.0 +\S+ +trains\n", said)
+    assert re.search(r"240 activations are kept: \d+ MiB. Less than a minute for 2 epochs", said)
     assert "Validation passed 50.00% after" in said
     Run.open(run.folder).verify()
     assert {"test", "test-head", "validation", "validation-head"} == set(run.splits)
@@ -212,7 +216,7 @@ def test_what_is_not_changed_is_the_cached_activation(splits, settings):
 
     settings = settings.with_values(feature_dtype="float32")
     below = freeze_below(settings, splits.train.size)
-    cached, live = Cached(below, splits, settings, StopRule()), Live(below, splits, settings)
+    cached, live = Cached(below, splits, settings, StopRule(), 2), Live(below, splits, settings)
     found = {"cached": {}, "live": {}}
     for name, source in (("cached", cached), ("live", live)):
         rows = iter(source.judged)
@@ -252,3 +256,21 @@ def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_pat
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, 1000))
     with pytest.raises(UserError, match="no room for the activations"):
         train(splits, settings, tmp_path / "other")
+
+
+def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, settings):
+    from frostline.frozen import freeze_below
+    from frostline.plan import make_plan
+
+    below = freeze_below(settings, splits.train.size)
+    before = {name: value.clone() for name, value in below.loaded.network.state_dict().items()}
+    plan = make_plan(below, settings.with_values(rates=("*layer4*conv1*=frozen", "*=1"), train_batchnorm=True), splits, 2)
+    assert all((value == before[name]).all() for name, value in below.loaded.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in below.loaded.network.parameters())
+    parts = {part.name: part for part in plan.parts}
+    assert sum(part.parameters for part in plan.parts) == below.loaded.parameters
+    assert {name for name, part in parts.items() if part.trained} == {"layer4.0"}
+    assert (plan.rows, plan.stored) == (240, 240 * 192 * 3 * 3 * 2)
+    assert min(plan.seconds, plan.below_speed, plan.above_speed) > 0
+    live = make_plan(below, settings, splits, 0)
+    assert (live.rows, live.stored) == (0, 0)

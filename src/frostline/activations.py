@@ -24,7 +24,7 @@ from frostline.features import FeatureBlock
 from frostline.files import home
 from frostline.frozen import Below
 from frostline.linear import Moments
-from frostline.models.device import make_fabric, pick_device, pick_precision
+from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
 from frostline.models.transfer import Trainable
 from frostline.progress import say, stage
 from frostline.stopping import StopRule
@@ -60,9 +60,8 @@ class Activations(Protocol):
 class Cached:
     """The cached path: activations of a few views, held in tables (memory-mapped when large)."""
 
-    def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule) -> None:
-        self.below, self.splits, self.settings = below, splits, settings
-        self.views = _views_that_fit(below, splits, settings)
+    def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule, views: int) -> None:
+        self.below, self.splits, self.settings, self.views = below, splits, settings, views
         self.reason = ""
         self.train_table, self.validation_table = self._tables(stop)
         self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
@@ -113,28 +112,32 @@ class Cached:
     def head_features(self) -> Extracted:
         """What the upper part, as it is, makes of the activations: features (n, 1, D), averaged over the views served."""
         labels = self.splits.train.labels[self.seen]
-        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT))
-        validation = self._pooled(self.validation())
-        moments = Moments(train.shape[1], len(self.splits.classes))
-        for start in range(0, len(train), 4096):
-            moments.add(train[start : start + 4096], labels[start : start + 4096])
-        return Extracted(_table(self.seen, train), _table(self.judged, validation), moments)
+        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT), self.seen)
+        validation = self._pooled(self.validation(), self.judged)
+        moments = Moments(train.features.shape[2], len(self.splits.classes))
+        for start in range(0, train.count, 4096):
+            moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
+        return Extracted(train, validation, moments)
 
     @torch.inference_mode()
-    def _pooled(self, batches: FeatureBatches) -> NDArray[np.float32]:
+    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64]) -> FeatureTable:
         line, settings = self.below.line, self.settings
         device = pick_device(settings.device)
         network = Trainable(line.upper, nn.Identity(), line.shape).to(device).eval()
-        model: Any = make_fabric(device, pick_precision(settings.precision, device)).setup_module(network)
-        parts = []
-        with network.folded(), stage("features above the line", batches.rows) as bar:
+        precision = pick_precision(settings.precision, device)
+        model: Any = make_fabric(device, precision).setup_module(network)
+        table: FeatureTable | None = None
+        with network.folded(), slow_layers_in_f32(network, device, precision), stage("features above", batches.rows) as bar:
             for x, y in batches.epoch(0):
-                parts.append(model(x[:, : settings.views]).float().mean(1).cpu().numpy())
+                pooled = model(x[:, : settings.views]).float().mean(1, keepdim=True).cpu().numpy()
+                table = table or FeatureTable(batches.rows, 1, pooled.shape[2], "float32")
+                table.add(FeatureBlock(rows[table.count : table.count + len(y)], pooled))
                 bar.advance(len(y))
-        return np.concatenate(parts)
+        assert table is not None
+        return table
 
 
-def _views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
+def views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
     """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table."""
     wanted = max(settings.views, settings.cached_views)
     row = below.frozen.width * STORED["float16" if settings.feature_dtype == "auto" else settings.feature_dtype].itemsize
@@ -211,9 +214,3 @@ class Live:
     def validation(self) -> LiveBatches:
         """See ``Activations``."""
         return LiveBatches(self.splits.validation, self.below, self.settings, train=False)
-
-
-def _table(rows: NDArray[np.int64], features: NDArray[np.float32]) -> FeatureTable:
-    table = FeatureTable(len(features), 1, features.shape[1], "float32")
-    table.add(FeatureBlock(rows, features[:, None]))
-    return table

@@ -22,7 +22,7 @@ KEPT = 2
 
 def training_identity(settings: Settings, splits: Splits, weights: str = "") -> str:
     """Digest of all that decides what a training becomes: settings but for when to end, images, starting weights."""
-    left_out = ("stop_at", "budget", "announce", "test", "unknown_as_wrong", "weights")
+    left_out = ("stop_at", "budget", "announce", "test", "unknown_as_wrong", "weights", "memory")
     chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
     return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights])
 

@@ -73,6 +73,7 @@ def train(
     ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory that training may take: 500M, 1G; the rest lies in files.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
     fit: Annotated[str | None, typer.Option(help="How photos get the network's shape: squash, crop or pad.")] = None,
     strict: Strict = False,
@@ -85,7 +86,7 @@ def train(
 ) -> None:
     """Train a classifier on labelled images, judge it on the test split, and save it."""
     from frostline import choosing, experiment, show
-    from frostline.config import parse_seconds
+    from frostline.config import parse_gigabytes, parse_seconds
 
     chosen: dict[str, Any] = {
         "weights": weights,
@@ -97,7 +98,7 @@ def train(
         "train_from": train_from,
         "augment": augment,
     }
-    chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group}
+    chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group, "memory": parse_gigabytes(memory)}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     values = {key: value for key, value in chosen.items() if value is not None}
     if resume is not None:

@@ -33,6 +33,7 @@ class Settings:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    memory: float = 4.0  # GiB that training may take; arrays over an eighth of it are kept in files
 
     # data
     fit: Fit = "squash"  # how photos are brought to the network's aspect ratio
@@ -147,6 +148,7 @@ class Settings:
 
 _RANGES: list[tuple[str, float, float]] = [
     ("seed", 0, 2**32 - 1),
+    ("memory", 0.05, 1e6),
     ("validation_fraction", 0.01, 0.9),
     ("validation_max", 1, 10**9),
     ("image_size", 0, 4096),
@@ -216,6 +218,21 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list of {_describe(get_args(hint)[0])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def parse_gigabytes(text: str | None) -> float | None:
+    """GiB of "500M", "1G" or a bare number of GiB; None for None."""
+    if text is None:
+        return None
+    unit = {"m": 1 / 1024, "g": 1.0, "t": 1024.0}.get(text.lower().removesuffix("ib").removesuffix("b")[-1:])
+    number = text.lower().removesuffix("ib").removesuffix("b").rstrip("mgt")
+    try:
+        value = float(number) * (unit or 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UserError("That is no amount of memory.", expected="for example 500M, 1G or 2.5G", received=text)
+    return value
 
 
 def parse_seconds(text: str | None) -> float | None:

@@ -19,6 +19,7 @@ from frostline.data.sources import load_source
 from frostline.data.splits import split
 from frostline.environment import MemoryWatch, describe
 from frostline.errors import UserError
+from frostline.files import memory_limit
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.progress import say
@@ -81,7 +82,8 @@ def train(
         run.write_settings(chosen)
         run.write_environment(describe())
         splits = _data(data, chosen, run)
-        trained = trained_on(splits, chosen, run, stop)
+        with memory_limit(chosen.memory * 2**30):
+            trained = trained_on(splits, chosen, run, stop)
         for row in trained.record.get("lr_finder", {}).get("curve", ()):
             run.add_history({"stage": "lr-finder", **row})
         digest = _save(trained, splits, chosen, run)
@@ -158,7 +160,7 @@ def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str
 
 def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folder: Path) -> str:
     """Write a model directory; nothing in it comes from the test split, a clock or this machine's paths."""
-    left_out = ("weights", "stop_at", "budget", "test", "unknown_as_wrong")  # a place, a clock, the test split
+    left_out = ("weights", "stop_at", "budget", "memory", "test", "unknown_as_wrong")  # places, clocks, the test split
     chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     card = {

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -144,13 +145,24 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-#: Arrays larger than this are kept in a file without a name instead of memory.
-IN_MEMORY = 512 * 2**20
+#: Memory that a run may take where nothing is said, and the share of it that one array may.
+MEMORY, OF_THE_MEMORY = 4 * 2**30, 1 / 8
+_memory = ContextVar("memory", default=MEMORY)
+
+
+@contextmanager
+def memory_limit(size: float) -> Iterator[None]:
+    """While inside, ``scratch_array`` keeps only arrays in memory that are at most an eighth of ``size`` bytes."""
+    token = _memory.set(int(size))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
 
 
 def scratch_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array to fill: in memory while small, else memory-mapped from an unnamed file that vanishes with the process."""
-    if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY:
+    if int(np.prod(shape)) * dtype.itemsize <= _memory.get() * OF_THE_MEMORY:
         return np.empty(shape, dtype)
     home().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=home()) as stream:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline import engine
-from frostline.activations import Cached, Live
+from frostline.activations import Cached, Live, views_that_fit
 from frostline.anytime import Extracted
 from frostline.calibrate import apply_temperature, fit_temperature, undetermined
 from frostline.checkpoints import Checkpoints, training_identity
@@ -23,6 +23,7 @@ from frostline.frozen import Below, freeze, freeze_below
 from frostline.heads import FittedHead, fit_head
 from frostline.loop import Fitted, fit, predict_log_probs
 from frostline.models.transfer import Trainable, parameter_groups
+from frostline.plan import make_plan, say_plan
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
@@ -44,13 +45,14 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     with run.timing("compile"):
         below = freeze_below(settings, splits.train.size)
         as_pretrained = below.whole_as_pretrained()
-    _say_plan(below, settings, splits)
+        views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
+        say_plan(make_plan(below, settings, splits, views), below, settings)
     activations: Cached | Live
     if settings.changes_pixels:
         activations = Live(below, splits, settings)
     else:
         with run.timing("activations"):
-            activations = Cached(below, splits, settings, stop)
+            activations = Cached(below, splits, settings, stop, views)
     tuning = _FineTuning(below, activations, splits, settings)
     with run.timing("head"):
         head = tuning.head_alone(run, stop)
@@ -70,23 +72,6 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         whole = below.whole()
     record = tuning.record(fitted, head, temperature, note)
     return tuning.trained(whole, network.head, temperature, log_p, record, earlier=(("head", first),))
-
-
-def _say_plan(below: Below, settings: Settings, splits: Splits) -> None:
-    line, frozen = below.line, below.frozen
-    for note in (*frozen.notes, *([line.said] if line.said else [])):
-        say(note)
-    total, above = below.loaded.parameters, sum(parameter.numel() for parameter in line.upper.parameters())
-    shape = "×".join(map(str, line.shape))
-    if settings.changes_pixels:
-        kept = f"Pixels change every epoch, so every step runs the frozen part too: nothing is stored (activations of {shape})."
-    else:
-        rows = len(splits.train) * max(settings.views, settings.cached_views) + len(splits.validation) * settings.views
-        kept = f"{rows:,} activations of {shape} are kept: {rows * frozen.width * 2 / 2**20:,.0f} MiB."
-    say(
-        f"Frost line: {below.loaded.name} is frozen below {line.first}; from there on {above:,} of its {total:,} parameters "
-        f"train, and the head. {kept}"
-    )
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Traced:
             stages = {name.partition("_block")[0]: timm for name, timm in by_keras.items() if name.startswith("conv")}
             path = (by_keras | stages).get(where, where)
         if (found := self._first(path)) is None:
-            known = list(dict.fromkeys(_short(boundary.path) for boundary in self.boundaries))
+            known = list(dict.fromkeys(short_path(boundary.path) for boundary in self.boundaries))
             raise UserError(
                 f"The network has nothing called '{where}'.",
                 expected="head, all, a stage's index, last:N, or one of " + ", ".join(known),
@@ -162,7 +162,7 @@ class Traced:
         return fx.GraphModule(self.pooled, lower), fx.GraphModule(self.pooled, upper)
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     """A block's path without what is inside it: "blocks.4.2.bn1" is "blocks.4.2"."""
     parts = path.split(".")
     numbers = [i for i, part in enumerate(parts) if part.isdigit()]
