@@ -45,7 +45,7 @@ fast-tests: setup ## The fast tests alone
 test-install: setup ## Install the base package alone in a fresh environment, and use it there
 	@$(BIN)/python -m pytest -m install
 
-test-slow: setup ## Killing training at ten random moments; minutes
+test-slow: setup ## Killing training at random moments, and every fine-tuning recipe from random weights; minutes
 	@$(BIN)/python -m pytest -m slow
 
 test-real: setup ## Tests on the real data and weights in ../shared; minutes

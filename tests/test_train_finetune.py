@@ -258,10 +258,12 @@ def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_pat
         train(splits, settings, tmp_path / "other")
 
 
-def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, settings):
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, settings, precision):
     from frostline.frozen import freeze_below
     from frostline.plan import make_plan
 
+    settings = settings.with_values(precision=precision)
     below = freeze_below(settings, splits.train.size)
     before = {name: value.clone() for name, value in below.loaded.network.state_dict().items()}
     plan = make_plan(below, settings.with_values(rates=("*layer4*conv1*=frozen", "*=1"), train_batchnorm=True), splits, 2)
@@ -274,3 +276,10 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert min(plan.seconds, plan.below_speed, plan.above_speed) > 0
     live = make_plan(below, settings, splits, 0)
     assert (live.rows, live.stored) == (0, 0)
+
+
+def test_bf16_trains_the_same_way(splits, settings, tmp_path):
+    run = train(splits, settings.with_values(precision="bf16", augment=("zoom",), epochs=1), tmp_path / "live")
+    assert read_card(run.model_folder).values["training"]["precision"] == "bf16"
+    run = train(splits, settings.with_values(precision="bf16", epochs=1), tmp_path / "cached")
+    assert run.scores("test")["accuracy"] >= 0.9

@@ -107,13 +107,14 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
     network = Trainable(line.upper, nn.Linear(width, classes), line.shape, settings.train_batchnorm).to(device)
     groups = parameter_groups(network, settings.with_values(layer_decay=1.0))
     trained = {id(parameter) for group in groups for parameter in group["params"]}
-    model: Any = make_fabric(device, precision).setup_module(network)
+    fabric = make_fabric(device, precision)
+    model: Any = fabric.setup_module(network)
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     labels = torch.arange(batch, device=device) % classes
     with network.train().folded(), slow_layers_in_f32(network, device, precision):
         for _ in range(2):
             started = time.monotonic()
-            functional.cross_entropy(model(torch.rand(batch, *line.shape, device=device)).float(), labels).backward()
+            fabric.backward(functional.cross_entropy(model(torch.rand(batch, *line.shape, device=device)).float(), labels))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
     for name, value in network.named_buffers():
