@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,20 @@ def contestants(commands: Mapping[str, Sequence[str | Path]]) -> Iterator[dict[s
     finally:
         for contestant in running.values():
             contestant.close()
+
+
+def ratio_row(found: Sequence[float], ours: Sequence[float], bar: float | None) -> dict[str, Any]:
+    """Images/s of one contestant over the rounds, and ours divided by it: the median over the pairs of one round."""
+    ratio = statistics.median(a / b for a, b in zip(ours, found, strict=True))
+    return {
+        "n": len(found),
+        "images_per_second": round(statistics.median(found)),
+        "lowest": round(min(found)),
+        "highest": round(max(found)),
+        "ours_ratio": round(ratio, 3),
+        "bar": bar,
+        "met": None if bar is None else ratio >= bar,
+    }
 
 
 def append_rows(name: str, rows: list[dict[str, Any]]) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import append_rows, contestants, peers_python
+from common import append_rows, contestants, peers_python, ratio_row
 from inputs import arrays, machine_speed, photos, random_weights, versions
 from rich.console import Console
 from rich.table import Table
@@ -83,18 +83,11 @@ def race_arrays(asked: argparse.Namespace, place: Path, weights: str, common: di
 
 
 def row_of_arrays(name: str, way: str, rounds: list[dict[str, float]], machine: int) -> dict[str, Any]:
-    found = [speeds[name] for speeds in rounds]
-    ratio, bar = statistics.median(speeds["frostline"] / speeds[name] for speeds in rounds), BARS.get(name)
+    found, ours = ([speeds[each] for speeds in rounds] for each in (name, "frostline"))
     return {
         "contestant": name,
         "way": way,
-        "n": len(rounds),
-        "images_per_second": round(statistics.median(found)),
-        "lowest": round(min(found)),
-        "highest": round(max(found)),
-        "frostline_ratio": round(ratio, 3),
-        "bar": bar,
-        "met": None if bar is None else ratio >= bar,
+        **ratio_row(found, ours, BARS.get(name)),
         "machine_bf16_gflops": machine,
     }
 

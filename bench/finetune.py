@@ -12,7 +12,6 @@ Rows go to results/finetune.csv.
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -52,17 +51,12 @@ def main() -> None:
 
 
 def row(name: str, found: list[float], ours: list[float], about: dict[str, Any], machine: int) -> dict[str, Any]:
-    ratio = statistics.median(a / b for a, b in zip(ours, found, strict=True))
+    from common import ratio_row
+
     bar = next((bar for start, bar in BARS.items() if name.startswith(start)), None)
     return {
         "contestant": name,
-        "n": ROUNDS,
-        "images_per_second": round(statistics.median(found)),
-        "lowest": round(min(found)),
-        "highest": round(max(found)),
-        "ours_ratio": round(ratio, 3),
-        "bar": bar,
-        "met": None if bar is None else ratio >= bar,
+        **ratio_row(found, ours, bar),
         "trainable_parameters": about["trainable"],
         "machine_bf16_gflops": machine,
         "versions": about["versions"],

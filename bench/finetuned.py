@@ -71,7 +71,7 @@ def run(recipe: str, weights: str, seed: int, asked: argparse.Namespace, place: 
         subprocess.run(command, check=True, env={**os.environ, "FROSTLINE_HOME": home}, capture_output=True)
     wall = time.monotonic() - started
     made = Run.open(out)
-    before = wall - made.record["total_seconds"]  # the start of Python, which the run does not see
+    before = wall - made.record["total_seconds"]  # the start and end of the process, which the run's clock does not see
     epochs = [row for row in made.history() if "epoch" in row and row.get("stage") != "head"]
     single, both, head = score(one_view(made.model_folder, test)), made.scores("test"), made.scores("test-head")
     f1 = {row["class"]: row["f1"] for row in single["per_class"]}

@@ -11,7 +11,6 @@ Rows go to results/train_cnn.csv.
 
 from __future__ import annotations
 
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def main() -> None:
 
 def race(network: str) -> list[dict[str, Any]]:
     """One row a contestant: median, lowest and highest images/s of the rounds, and ours divided by it (median of pairs)."""
-    from common import contestants, peers_python
+    from common import contestants, peers_python, ratio_row
 
     here, keras = Path(__file__), peers_python()
     commands: dict[str, list[str | Path]] = {"frostline": [sys.executable, here, "ours", network]}
@@ -57,11 +56,7 @@ def race(network: str) -> list[dict[str, Any]]:
         {
             "network": network,
             "contestant": name,
-            "n": ROUNDS,
-            "images_per_second": round(statistics.median(found)),
-            "lowest": round(min(found)),
-            "highest": round(max(found)),
-            "ours_ratio": round(statistics.median(a / b for a, b in zip(speeds["frostline"], found, strict=True)), 3),
+            **{key: value for key, value in ratio_row(found, speeds["frostline"], None).items() if key not in ("bar", "met")},
             "versions": about[name]["versions"],
         }
         for name, found in speeds.items()

@@ -99,3 +99,15 @@ def test_a_finished_training_has_nothing_left_to_do(tmp_path):
     second, fitted, _ = trained(settings, Checkpoints(tmp_path, "x"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert fitted.reason == "all 2 epochs were run"
+
+
+def test_new_ones_are_kept_where_all_the_old_were_damaged(tmp_path):
+    kept = Checkpoints(tmp_path, "one")
+    for number in (8, 9):
+        kept.save(number, state(number))
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    assert kept.load() is None
+    for number in (1, 2, 3):
+        kept.save(number, state(number))
+        assert kept.load().values["number"] == number

@@ -88,3 +88,18 @@ def test_each_overrides_what_stands_before_it(tmp_path):
     (tmp_path / "s.toml").write_text("epochs = 3\nlr = 0.5\nseed = 1\n")
     settings = settings_from("cnn-small", tmp_path / "s.toml", ["lr=0.25", "seed=2"], {"seed": 3})
     assert settings == recipe("cnn-small").with_values(epochs=3, lr=0.25, seed=3)
+
+
+def test_a_frozen_recipe_that_trains_above_the_line_trains_as_the_finetuning_ones(capsys):
+    settings = settings_from("mobilenetv2-frozen", None, ["epochs=2"], {"train_from": "last:50"})
+    like = recipe("mobilenetv2-finetune")
+    assert "as the fine-tuning recipes are" in capsys.readouterr().err
+    assert (settings.recipe, settings.epochs, settings.train_from) == ("mobilenetv2-frozen", 2, "last:50")
+    for name in ("optimizer", "lr", "schedule", "weight_decay", "batch_size", "views"):
+        assert getattr(settings, name) == getattr(like, name)
+
+
+@pytest.mark.parametrize("values", [{"train_from": "layer4"}, {"weights": "somewhere"}])
+def test_a_scratch_network_has_nothing_to_keep(values):
+    with pytest.raises(UserError, match="from random weights"):
+        settings_from("cnn-vgg", None, [], values)

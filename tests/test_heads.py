@@ -172,3 +172,33 @@ def test_large_tables_are_fitted_from_files(monkeypatch):
     found, _, _ = extracted()
     np.testing.assert_allclose(fitted(settings(), found).validation, plain.validation, atol=1e-5)
     assert heads.scratch_array is anytime.scratch_array
+
+
+DENSE = {"head": "dense-d", "epochs": 4, "optimizer": "adam", "lr": 0.01}
+
+
+def test_a_dense_head_is_balanced_either_way():
+    plain, weighted, drawn_more = (
+        fitted(settings(**DENSE, balance=balance)).validation for balance in ("none", "loss", "sampling")
+    )
+    assert not np.array_equal(plain, weighted)
+    assert not np.array_equal(plain, drawn_more)
+
+
+def test_features_are_not_cut_and_mixed():
+    assert np.array_equal(fitted(settings(**DENSE)).validation, fitted(settings(**DENSE, cutmix=1.0)).validation)
+
+
+def test_a_balanced_logistic_head_is_fair_to_a_rare_class():
+    _, (x, y), (v, judged) = extracted()
+    rare = (y != 2) | (np.arange(len(y)) % 20 == 0)
+    moments = Moments(D, K)
+    moments.add(x[rare], y[rare])
+    found = Extracted(table(x[rare]), table(v), moments)
+    recalls = {}
+    for balance in ("none", "loss"):
+        head = fit_head(found, y[rare], judged, settings(balance=balance), StopRule(), lambda row: None)
+        recalls[balance] = float((head.validation.argmax(1) == 2)[judged == 2].mean())
+    assert recalls["loss"] > recalls["none"]
+    with pytest.raises(UserError, match="weights all images alike"):
+        fitted(settings(head="ridge", balance="loss"))

@@ -47,5 +47,6 @@ def test_class_weights_by_hand():
 
 def test_the_focal_gradient_is_finite_where_the_network_is_sure():
     logits = torch.tensor([[100.0, -100.0], [-100.0, 100.0]], requires_grad=True)
-    focal(logits, torch.tensor([0, 0]), 2.0, 0.0).backward()
-    assert logits.grad.isfinite().all()
+    for gamma in (0.5, 1.0, 2.0):
+        focal(logits, torch.tensor([0, 0]), gamma, 0.1).backward()
+        assert logits.grad.isfinite().all()

@@ -3,7 +3,6 @@ import pytest
 import torch
 from toyrows import points, settings
 
-from frostline.errors import UserError
 from frostline.loop import fit
 from frostline.models.heads import make_head
 from frostline.rate_finder import STEPS, find_rate, steepest
@@ -44,9 +43,15 @@ def test_the_steepest_fall_before_the_least():
 
 
 @pytest.mark.parametrize("losses", [[], [1.0, 2.0, 3.0], list(range(40))])
-def test_no_fall_is_an_error(losses):
-    with pytest.raises(UserError, match="no rate at which the loss falls"):
-        steepest([{"lr": 1.1**i, "loss": loss} for i, loss in enumerate(losses)])
+def test_no_fall_is_no_rate(losses):
+    assert steepest([{"lr": 1.1**i, "loss": loss} for i, loss in enumerate(losses)]) is None
+
+
+def test_where_the_loss_never_falls_the_rate_stays_and_it_is_said(capsys, monkeypatch):
+    monkeypatch.setattr("frostline.rate_finder.steepest", lambda curve: None)
+    made = fit(make_head("dense-d", 3, 3), points(), points(50, 1, shuffle=False), settings=settings(lr=0.01, find_lr=True))
+    assert "it stays 0.01" in capsys.readouterr().err
+    assert made.history[-1]["lr"] == made.record()["lr_found"] == 0.01
 
 
 def test_fit_uses_it_and_says_so(capsys):

@@ -52,3 +52,25 @@ def test_without_a_test_split_there_is_nothing_to_compare(settings, tmp_path):
     splits = load_data(tinted_folders(tmp_path / "data", ["a", "b"], 12), settings.with_values(test="none"))
     with pytest.raises(UserError, match="no test split"):
         train_seeds(splits, settings, 2, tmp_path / "out")
+
+
+def test_a_seed_that_was_cut_short_is_no_result(settings, tmp_path, monkeypatch):
+    from frostline import experiment
+
+    data = tinted_folders(tmp_path / "data", ["a", "b"], 12)
+    real = experiment.trained_on
+
+    def interrupted(*arguments):
+        trained = real(*arguments)
+        trained.record["ended"] = "interrupted by Ctrl-C"
+        return trained
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frostline.experiment.trained_on", interrupted)
+        with pytest.raises(UserError, match="cut short"):
+            train_seeds(data, settings, 2, tmp_path / "out")
+    assert not (tmp_path / "out" / "seed-4").exists()
+    assert train_seeds(data, settings, 2, tmp_path / "out")["seeds"] == [3, 4]
+    other = tinted_folders(tmp_path / "other", ["a", "b"], 12, start=100)
+    with pytest.raises(UserError, match="other data"):
+        train_seeds(other, settings, 2, tmp_path / "out")

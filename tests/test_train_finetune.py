@@ -125,7 +125,7 @@ def test_ridge_is_no_head_to_go_on_from(splits, settings, tmp_path):
 def test_more_views_are_cached_than_the_model_averages(splits, settings, tmp_path):
     run = train(splits, settings.with_values(cached_views=4), tmp_path / "run")
     kept = {entry["key"]["view"]: entry["rows"] for entry in entries()}
-    assert kept == {"image": 120, "mirror": 120, "shift-2": 108, "shift-3": 108}
+    assert kept == {"image": 120, "mirror": 120, "shifted-2": 108, "cropped-3": 108}
     assert read_card(run.model_folder).views == 2
 
 
@@ -157,6 +157,8 @@ def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_p
     assert [row["epoch"] for row in again.history() if "epoch" in row] == [1, 2, 3, 4]
     with pytest.raises(UserError, match="nothing to resume"):
         resumed(tmp_path / "cut", None, [], {})
+    with pytest.raises(UserError, match="holds a finished run"):
+        train(splits, saved, tmp_path / "cut", resume=True)
 
 
 def test_changed_settings_are_listed(splits, settings, tmp_path, monkeypatch):
@@ -168,6 +170,8 @@ def test_changed_settings_are_listed(splits, settings, tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         resumed(tmp_path / "run", None, ["lr=0.5"], {"views": 1})
     assert {"lr: 0.001 became 0.5", "views: 2 became 1"} == set(caught.value.received.split("; "))
+    with pytest.raises(UserError, match="goes on with the data it began with"):
+        resumed(tmp_path / "run", None, [], {}, "elsewhere")
     assert resumed(tmp_path / "run", None, ["lr=0.001"], {})[1] == settings
 
 
@@ -181,9 +185,13 @@ def test_pixels_that_change_go_through_the_whole_network_and_nothing_is_stored(s
     assert run.scores("test")["accuracy"] >= 0.9
     card = read_card(run.model_folder).values
     assert (card["training"]["path"], card["training"]["train_images"]) == ("live", 108)
-    served = Predictor(run.model_folder).judge(splits.validation).probabilities[np.argsort(splits.validation.ids)]
-    kept = run.predictions("validation")
-    np.testing.assert_allclose(served, kept.probabilities[np.argsort(kept.ids)], atol=1e-5)
+    for folder, split in ((run.model_folder, "validation"), (run.stage_folder("head"), "validation-head")):
+        served = Predictor(folder).judge(splits.validation)
+        kept, order = run.predictions(split), np.argsort(splits.validation.ids)
+        assert (kept.labels[np.argsort(kept.ids)] == splits.validation.labels[order]).all()
+        # that of the head is of the head before it was refitted: like the one that is served, and not the same
+        atol = 1e-5 if split == "validation" else 0.2
+        np.testing.assert_allclose(served.probabilities[order], kept.probabilities[np.argsort(kept.ids)], atol=atol)
 
 
 def test_the_live_path_is_repeatable_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
@@ -283,3 +291,119 @@ def test_bf16_trains_the_same_way(splits, settings, tmp_path):
     assert read_card(run.model_folder).values["training"]["precision"] == "bf16"
     run = train(splits, settings.with_values(precision="bf16", epochs=1), tmp_path / "cached")
     assert run.scores("test")["accuracy"] >= 0.9
+
+
+def test_killed_before_the_first_epoch_a_run_begins_anew_with_what_is_cached(splits, settings, tmp_path, monkeypatch):
+    class _Killed(BaseException):
+        pass
+
+    def dies(*_):
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frostline.train_finetune.fit_head", dies)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "cut")
+    source, saved = resumed(tmp_path / "cut", None, [], {})
+    assert (source, saved) == (splits.record["source"], settings)
+    monkeypatch.setattr("frostline.engine.Engine.run", _only_padding(splits))
+    assert train(splits, saved, tmp_path / "cut", resume=True).scores("test")["n"] == 30
+
+
+def test_a_run_does_not_go_on_with_other_data_and_is_left_as_it_is(splits, settings, tmp_path, monkeypatch):
+    class _Killed(BaseException):
+        pass
+
+    def dies(*_):
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_predictions", dies)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "cut")
+    before = {path: path.read_bytes() for path in (tmp_path / "cut").rglob("*") if path.is_file()}
+    other = load_data(tinted_folders(tmp_path / "other", ["2", "10", "nut"], 20))
+    with pytest.raises(UserError, match="not those that the run began with"):
+        train(other, settings, tmp_path / "cut", resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "cut").rglob("*") if path.is_file()} == before
+
+
+def test_the_record_compares_the_stages(splits, settings, tmp_path, capsys):
+    run = train(splits, settings, tmp_path / "run")
+    stages = run.record["stages"]["head"]
+    assert stages["test_accuracy"] == run.scores("test-head")["accuracy"]
+    assert stages["difference"] == pytest.approx(run.scores("test")["accuracy"] - stages["test_accuracy"])
+    assert stages["n"] == 30
+    assert 0 <= stages["p"] <= 1
+    assert "Against the head stage:" in capsys.readouterr().err
+
+
+def test_a_dense_head_goes_on_to_train_with_mixed_maps(splits, settings, tmp_path):
+    run = train(splits, settings.with_values(head="dense-d", cutmix=1.0, balance="sampling", noise=0.1), tmp_path / "run")
+    stages = [row.get("stage") for row in run.history() if "epoch" in row]
+    assert stages == ["head", "head", None, None]
+    assert run.scores("test")["n"] == 30
+
+
+def test_tokens_are_not_cut_and_mixed(settings):
+    from types import SimpleNamespace
+
+    from frostline.train_finetune import _check_cutmix
+
+    below = SimpleNamespace(line=SimpleNamespace(shape=(197, 384)))
+    _check_cutmix(below, settings)
+    with pytest.raises(UserError, match="cutmix mixes maps"):
+        _check_cutmix(below, settings.with_values(cutmix=1.0))
+
+
+def test_what_rates_freeze_is_not_counted_as_trained(splits, settings, tmp_path):
+    frozen = settings.with_values(rates=("head.*=1", "*conv2*=1", "*=frozen"), epochs=1)
+    run = train(splits, frozen, tmp_path / "run")
+    assert 0 < run.record["trainable_parameters"] < 267_840
+    assert read_card(run.model_folder).values["training"]["notes"]
+
+
+def test_a_finder_has_its_picture_after_a_resume(splits, settings, tmp_path, monkeypatch):
+    class _Killed(BaseException):
+        pass
+
+    settings = settings.with_values(find_lr=True, epochs=3)
+    whole = train(splits, settings, tmp_path / "whole")
+    real = Run.add_history
+
+    def dies(self, row):
+        real(self, row)
+        if row.get("epoch") == 2:
+            raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", dies)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "cut")
+    again = train(splits, settings, tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == whole.record["model_digest"]
+    assert sum(row.get("stage") == "lr-finder" for row in again.history()) > 10
+    assert read_card(again.model_folder).values["training"]["lr_found"] > 0
+
+
+def test_a_network_on_another_device_leaves_the_whole_one_where_it_is(splits, settings):
+    """What torch runs is a copy: the network itself is converted, trained in part and saved on the CPU."""
+    from frostline.frozen import freeze_below
+    from frostline.models.eager import EagerEngine
+
+    below = freeze_below(settings, splits.train.size)
+    runner = EagerEngine(below.line.lower, below.frozen.preprocess, "cpu", "f32")
+    own = {id(parameter) for parameter in below.loaded.network.parameters()}
+    assert not own & {id(parameter) for parameter in runner._model.parameters()}
+
+
+def test_memory_is_limited_whoever_trains(splits, settings, tmp_path, monkeypatch):
+    from frostline import files
+    from frostline.experiment import trained_on
+    from frostline.stopping import StopRule
+
+    seen = []
+    monkeypatch.setattr("frostline.train_finetune.freeze_below", lambda *_: seen.append(files._memory.get()) or 1 / 0)
+    with Run.create(tmp_path / "run") as run, pytest.raises(ZeroDivisionError):
+        trained_on(splits, settings.with_values(memory=0.5), run, StopRule())
+    assert seen == [2**29]

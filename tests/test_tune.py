@@ -126,3 +126,19 @@ def test_every_space_gives_settings(name):
     settings = Settings(cutmix=0.0)
     assert settings.with_values(**{name: SPACES[name](trial, settings)}) is not None
     assert {name for names in USUAL.values() for name in names} <= set(SPACES)
+
+
+def test_a_continued_search_draws_other_values(splits, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    for count in (1, 2, 3):
+        rows = tune(splits, settings, ["lr"], [], count, tmp_path)
+    assert len({row["lr"] for row in rows}) == 3
+
+
+def test_an_error_after_an_interrupt_ends_the_search(splits, settings, tmp_path, monkeypatch):
+    def interrupted(splits, settings, stop, folder):
+        stop.interrupted = True
+        raise UserError("Extraction ended before an image of every class was seen.")
+
+    monkeypatch.setattr("frostline.tune._accuracy", interrupted)
+    assert tune(splits, settings, ["lr"], [], 5, tmp_path) == []

@@ -110,17 +110,20 @@ class Cached:
         return FeatureBatches(features, labels, size, seed=self.settings.seed, shape=shape, device=device, **order)
 
     def head_features(self) -> Extracted:
-        """What the upper part, as it is, makes of the activations: features (n, 1, D), averaged over the views served."""
+        """What the upper part, as it is, makes of the activations: features (n, 1, D).
+
+        Of training images of their own view, which costs a pass and not several; of validation averaged over the views served.
+        """
         labels = self.splits.train.labels[self.seen]
-        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT), self.seen)
-        validation = self._pooled(self.validation(), self.judged)
+        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT), self.seen, 1)
+        validation = self._pooled(self.validation(), self.judged, self.settings.views)
         moments = Moments(train.features.shape[2], len(self.splits.classes))
         for start in range(0, train.count, 4096):
             moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
         return Extracted(train, validation, moments)
 
     @torch.inference_mode()
-    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64]) -> FeatureTable:
+    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64], views: int) -> FeatureTable:
         line, settings = self.below.line, self.settings
         device = pick_device(settings.device)
         network = Trainable(line.upper, nn.Identity(), line.shape).to(device).eval()
@@ -129,7 +132,7 @@ class Cached:
         table: FeatureTable | None = None
         with network.folded(), slow_layers_in_f32(network, device, precision), stage("features above", batches.rows) as bar:
             for x, y in batches.epoch(0):
-                pooled = model(x[:, : settings.views]).float().mean(1, keepdim=True).cpu().numpy()
+                pooled = model(x[:, :views]).float().mean(1, keepdim=True).cpu().numpy()
                 table = table or FeatureTable(batches.rows, 1, pooled.shape[2], "float32")
                 table.add(FeatureBlock(rows[table.count : table.count + len(y)], pooled))
                 bar.advance(len(y))
@@ -140,9 +143,11 @@ class Cached:
 def views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
     """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table."""
     wanted = max(settings.views, settings.cached_views)
-    row = below.frozen.width * STORED["float16" if settings.feature_dtype == "auto" else settings.feature_dtype].itemsize
+    dtype = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
+    row = below.frozen.width * STORED[dtype].itemsize
     home().mkdir(parents=True, exist_ok=True)
     free = OF_THE_DISK * shutil.disk_usage(home()).free
+    free += row * sum(len(cache) for cache in below.frozen.caches(wanted, dtype))  # what is there needs no room
     fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
     if fitting < settings.views:
         raise UserError(

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from frostline.config import Settings
+from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.files import digest_bytes, digest_json, write_bytes
@@ -21,9 +21,8 @@ KEPT = 2
 
 
 def training_identity(settings: Settings, splits: Splits, weights: str = "") -> str:
-    """Digest of all that decides what a training becomes: settings but for when to end, images, starting weights."""
-    left_out = ("stop_at", "budget", "announce", "test", "unknown_as_wrong", "weights", "memory")
-    chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
+    """Digest of all that decides what a training becomes: settings, images, starting weights."""
+    chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
     return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights])
 
 
@@ -66,6 +65,7 @@ class Checkpoints:
             data = path.read_bytes()
             if digest_bytes(data) != path.stem.rpartition("-")[2]:
                 say(f"The checkpoint {path.name} is damaged and is passed over.", "yellow")
+                path.unlink()  # its number would else count among the newest
                 damaged = True
                 continue
             with safe_open(path, "pt") as opened:

@@ -9,8 +9,8 @@ from frostline.config import Settings
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.progress import say
-from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
-from frostline.runs import DATA, SETTINGS, Run
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, FINETUNE, RECIPES, recipe
+from frostline.runs import DATA, MANIFEST, SETTINGS, Run
 
 
 def choose(weights: str, data: str = "") -> tuple[Settings, str]:
@@ -44,36 +44,57 @@ def _timm_name(backbone: str) -> str:
     return find(backbone).timm.split(".")[0]
 
 
-def resumed(folder: Path, config: Path | None, assignments: list[str], values: dict[str, Any]) -> tuple[str, Settings]:
+def resumed(
+    folder: Path, config: Path | None, assignments: list[str], values: dict[str, Any], data: str | None = None
+) -> tuple[str, Settings]:
     """Data and settings of the interrupted run in ``folder``, to be given to ``train`` with ``resume``.
 
-    What else was asked for, as in ``settings_from``, may not change anything.
+    What else was asked for, as in ``settings_from``, may not change anything. A run that was stopped before its first whole epoch
+    begins anew, with what was cached.
 
     Raises:
-        UserError: no run that can go on, or changed settings, which are listed.
+        UserError: no run that can go on, other data, or changed settings, which are listed.
     """
     run = Run(folder)
-    if not run.checkpoints_folder.is_dir():
-        raise UserError(f"There is nothing to resume in {folder}.", expected="a run that was interrupted after a whole epoch")
+    finished = (folder / MANIFEST).exists() and not run.checkpoints_folder.is_dir()
+    if finished or not (folder / DATA).is_file() or not (folder / SETTINGS).is_file():
+        received = "a finished run" if finished else "no run, or one that was stopped before it had read its data"
+        raise UserError(f"There is nothing to resume in {folder}.", expected="a run that was interrupted", received=received)
+    source = str(run.read(DATA)["source"])
+    if data is not None and data != source:
+        raise UserError("A run goes on with the data it began with.", expected=source, received=data)
     saved = Settings().with_values(**run.read(SETTINGS))
     asked = saved.with_toml(config) if config is not None else saved
     before, after = saved.as_dict(), asked.with_assignments(assignments).with_values(**values).as_dict()
     changed = [f"{name}: {before[name]!r} became {after[name]!r}" for name in before if before[name] != after[name]]
     if changed:
         raise UserError("A run goes on with the settings it began with.", received="; ".join(changed), hint="leave them out")
-    return str(run.read(DATA)["source"]), saved
+    return source, saved
 
 
 def settings_from(
     name: str | None, config: Path | None, assignments: list[str], values: dict[str, Any], data: str = ""
 ) -> Settings:
     """A recipe (chosen for ``data`` where none is named), a TOML file over it, ``key=value`` texts over that, values over all."""
-    settings, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")), data)
+    base, reason = (recipe(name), "") if name else choose(str(values.get("weights", "")), data)
     if reason:
         say(f"Recipe: {reason}.")
-    if config is not None:
-        settings = settings.with_toml(config)
-    return settings.with_assignments(assignments).with_values(**values)
+
+    def over(settings: Settings) -> Settings:
+        settings = settings.with_toml(config) if config is not None else settings
+        return settings.with_assignments(assignments).with_values(**values)
+
+    settings = over(base)
+    if settings.kind == "scratch" and (settings.train_from != base.train_from or settings.weights):
+        raise UserError(
+            f"{settings.recipe} trains a network from random weights: it has no pretrained part to keep or to begin from.",
+            received="train_from or weights",
+            hint="--recipe mobilenetv2-finetune, or another that 'frostline recipes' lists",
+        )
+    if settings.train_from != "head" and base.train_from == "head":  # a frozen recipe has no settings for training above the line
+        say("Trained above the frost line as the fine-tuning recipes are, but for what you set.")
+        return over(base.with_values(**FINETUNE))
+    return settings
 
 
 def settled(data: Any, settings: Settings | str | None, values: dict[str, Any]) -> Settings:

@@ -103,12 +103,16 @@ def train(
     values = {key: value for key, value in chosen.items() if value is not None}
     if resume is not None:
         values |= {"recipe": recipe} if recipe else {}
-        source, settings = choosing.resumed(resume, config, set_ or [], values)
-        data, out = data or source, resume
+        if seeds is not None or out is not None:
+            raise typer.BadParameter("--resume goes on with one run, where it is: leave out --seeds and --out.")
+        data, settings = choosing.resumed(resume, config, set_ or [], values, data)
+        out = resume
     elif data is None:
         raise typer.BadParameter("Missing data to train on (or --resume RUN).")
     else:
         settings = choosing.settings_from(recipe, config, set_ or [], values, data)
+    if seeds is not None and overwrite:
+        raise typer.BadParameter("--seeds goes on with what is in --out: leave out --overwrite, or name another folder.")
     if seeds is not None:
         from frostline.repeat import train_seeds
 
@@ -240,7 +244,7 @@ def main() -> Any:
         _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            typer.secho("Aborted. Cached features are kept; the same command uses them.", fg="yellow", err=True)
+            typer.secho("Aborted. Cached features are kept, and the last whole epoch: train --resume RUN.", fg="yellow", err=True)
         raise
 
 

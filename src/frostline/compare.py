@@ -79,6 +79,11 @@ def _by_id(p: Predictions) -> Predictions:
     return Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
 
 
+def paired(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str, Any]:
+    """Two models on the same images, as ``pairs`` has it but for the correction and the verdict."""
+    return _pair(name_a, _by_id(a), name_b, _by_id(b))
+
+
 def _pair(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str, Any]:
     if reason := _difference_of_rows(a, b):
         hint = "judge both with 'frostline evaluate' on the same data and split"

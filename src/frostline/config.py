@@ -17,6 +17,8 @@ Fit = Literal["squash", "crop", "pad"]
 Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
 #: What can be done to the pixels of training images by name; see ``data.augment``.
 Augment = Literal["mirror", "zoom", "gamma", "contrast", "channels", "erase", "randaugment", "trivial"]
+#: Settings that do not shape what a model becomes: places, clocks and limits, what is said, the test split.
+NOT_OF_THE_MODEL = ("weights", "stop_at", "budget", "memory", "announce", "test", "unknown_as_wrong")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Settings:
 
     # fine-tuned: frozen below a line, trained above it
     train_from: str = "head"  # the first thing that trains: a block, a stage's index, last:N, all; "head": nothing but the head
-    cached_views: int = 0  # of every training image: as it is, mirrored, then shifted; 0: as many as ``views``
+    cached_views: int = 0  # of every training image: as it is, mirrored, shifted, cropped, recoloured, …; 0: as many as ``views``
+    drop_activations: float = 0.0  # share of the activations at the line that are set to zero in training
+    noise: float = 0.0  # added to them in training, as a share of their deviation
     rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
     layer_decay: float = 1.0  # factor on the learning rate from each layer, as timm groups them, to the one below it
     train_batchnorm: bool = False  # above the line: let BatchNorm take up this data's statistics
@@ -174,6 +178,8 @@ _RANGES: list[tuple[str, float, float]] = [
     ("patience", 0, 100_000),
     ("cached_views", 0, 64),
     ("announce", 0, 1),
+    ("drop_activations", 0, 0.9),
+    ("noise", 0, 10),
     ("stop_at", 0, 1),
     ("budget", 0, 1e9),
 ]

@@ -13,7 +13,8 @@ import numpy as np
 import frostline
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
-from frostline.config import Settings
+from frostline.compare import paired
+from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split
@@ -24,7 +25,7 @@ from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
-from frostline.runs import Run
+from frostline.runs import DATA, Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained
 
@@ -78,18 +79,18 @@ def train(
     chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else free_folder(chosen, data)
+    loaded = _same_data(data, chosen, Run(folder)) if resume else None
     with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite, resume) as run:
         run.write_settings(chosen)
         run.write_environment(describe())
-        splits = _data(data, chosen, run)
-        with memory_limit(chosen.memory * 2**30):
-            trained = trained_on(splits, chosen, run, stop)
+        splits = _data(loaded or data, chosen, run)
+        trained = trained_on(splits, chosen, run, stop)
         for row in trained.record.get("lr_finder", {}).get("curve", ()):
             run.add_history({"stage": "lr-finder", **row})
         digest = _save(trained, splits, chosen, run)
         ready = stop.elapsed()
         say(f"Model saved after {ready:.1f} s: {run.model_folder} ({digest})")
-        accuracy = _judge(trained, splits, chosen, run)
+        accuracy, stages = _judge(trained, splits, run)
         record = {
             "recipe": chosen.recipe,
             "data": splits.record.get("source", ""),
@@ -100,16 +101,27 @@ def train(
             "peak_memory": watch.peak(),
             "model_digest": digest,
             "test_accuracy": accuracy,
+            **({"stages": stages} if stages else {}),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "ended": trained.record["ended"],
         }
         _draw(trained, chosen, run)
+        run.finish(record)
         if "Ctrl-C" not in record["ended"]:  # what a person has ended early can go on
             shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
-        run.finish(record)
     if csv or tensorboard:
         run.export_history(csv=csv, tensorboard=tensorboard)
     return run
+
+
+def _same_data(data: str | Path | Splits, settings: Settings, run: Run) -> tuple[Source | None, Splits]:
+    """The data of a run that goes on, looked at before anything of it is written anew."""
+    source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
+    if (run.folder / DATA).is_file():
+        then, now = run.read(DATA).get("fingerprints"), splits.record.get("fingerprints")
+        if then != now:
+            raise UserError("The data are not those that the run began with.", expected=str(then), received=str(now))
+    return source, splits
 
 
 def free_folder(settings: Settings, data: Any) -> Path:
@@ -122,9 +134,12 @@ def free_folder(settings: Settings, data: Any) -> Path:
     return folder
 
 
-def _data(data: str | Path | Splits, settings: Settings, run: Run) -> Splits:
+def _data(data: str | Path | Splits | tuple[Source | None, Splits], settings: Settings, run: Run) -> Splits:
     with run.timing("data"):
-        source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
+        if isinstance(data, tuple):
+            source, splits = data
+        else:
+            source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
     rejects = source.rejects if source else ()
     run.write_data(splits.record, rejects)
     sets = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
@@ -138,6 +153,11 @@ def _data(data: str | Path | Splits, settings: Settings, run: Run) -> Splits:
 
 def trained_on(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train by the path that the settings name; test is not touched."""
+    with memory_limit(settings.memory * 2**30):
+        return _by_its_path(splits, settings, run, stop)
+
+
+def _by_its_path(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     if settings.kind == "frozen" and settings.train_from == "head":
         from frostline.train_frozen import train_frozen
 
@@ -160,8 +180,7 @@ def _save(trained: Trained, splits: Splits, settings: Settings, run: Run) -> str
 
 def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folder: Path) -> str:
     """Write a model directory; nothing in it comes from the test split, a clock or this machine's paths."""
-    left_out = ("weights", "stop_at", "budget", "memory", "test", "unknown_as_wrong")  # places, clocks, the test split
-    chosen = {key: value for key, value in settings.as_dict().items() if key not in left_out}
+    chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     card = {
         "name": settings.recipe,
@@ -185,13 +204,23 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         return write_model(folder, trained.graph, trained.weights, trained.seen, json_record(card))
 
 
-def _judge(trained: Trained, splits: Splits, settings: Settings, run: Run) -> float | None:
-    """Validation predictions as they were made while choosing; then the test split, read here for the first and only time."""
+def _judge(trained: Trained, splits: Splits, run: Run) -> tuple[float | None, dict[str, Any]]:
+    """Validation predictions as they were made while choosing; then the test split, read here for the first and only time.
+
+    Returns:
+        test accuracy, and for each stage before the last its own, with the difference and its McNemar p.
+    """
     if splits.test is None:
         say("There is no test split: this model has not been judged on images that nothing has read.", "yellow")
-    for name, stage in trained.earlier:
-        _judge_stage(stage, splits, run, run.stage_folder(name), f"-{name}")
-    return _judge_stage(trained, splits, run, run.model_folder)
+    earlier = {name: _judge_stage(stage, splits, run, run.stage_folder(name), f"-{name}") for name, stage in trained.earlier}
+    accuracy = _judge_stage(trained, splits, run, run.model_folder)
+    stages = {}
+    for name in earlier if splits.test is not None else ():
+        both = paired("finished", run.predictions("test"), name, run.predictions(f"test-{name}"))
+        stages[name] = {"test_accuracy": earlier[name], **{key: both[key] for key in ("difference", "p", "n")}}
+        gain = f"{100 * both['difference']:+.2f} points on the same {both['n']:,} images"
+        say(f"Against the {name} stage: {gain} (p = {both['p']:.2g}).")
+    return accuracy, stages
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from frostline.data.imageset import ImageSet
 from frostline.data.views import view_name
 from frostline.decode import DECODER_VERSION
 from frostline.drawn import drawn_images
+from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, graphs_folder
 from frostline.features import FeatureBlock, Runs, extract
 from frostline.files import digest_file, digest_json, write_json
@@ -202,20 +204,33 @@ class Below:
 
     def whole_as_pretrained(self) -> tuple[Any, int]:
         """The whole network's graph and how many of its first layers stay in f32; to be asked before anything is trained."""
-        return _kept(self.loaded, self.frozen.preprocess, self.precision, "")[:2]
+        with self._convertible():
+            return _kept(self.loaded, self.frozen.preprocess, self.precision, "")[:2]
 
     def whole(self) -> tuple[Any, int]:
         """The same of the network as it is now."""
-        return converted(self.loaded.network.cpu().eval(), self.frozen.preprocess, self.precision)
+        with self._convertible():
+            return converted(self.loaded.network.cpu().eval(), self.frozen.preprocess, self.precision)
+
+    @contextmanager
+    def _convertible(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise UserError(
+                f"{self.loaded.name} cannot be compiled, and a fine-tuned model of it could not be saved.",
+                received=str(error).splitlines()[0][:160],
+                hint="--train-from head",
+            ) from error
 
 
 def freeze_below(settings: Settings, stored: tuple[int, int] | None) -> Below:
     """Load the backbone of ``settings``, cut it where ``settings.train_from`` says and compile what is below; as ``freeze``."""
-    from frostline.models.transfer import Activations, cut
+    from frostline.models.transfer import Lower, cut
 
     loaded, preprocess = _loaded(settings, stored)
     line = cut(loaded.network, settings.train_from, preprocess.size, settings.backbone)
-    lower: Loaded = replace(loaded, network=cast("Any", Activations(line.lower).eval()))
+    lower: Loaded = replace(loaded, network=cast("Any", Lower(line.lower).eval()))
     return Below(loaded, line, _ready(lower, preprocess, settings, line.first))
 
 

@@ -146,7 +146,9 @@ def _dense(
     head = make_head(settings.head, len(found.moments.x), len(found.moments.y), settings.seed)
     train = from_stored(found.train.features, found.train.dtype)
     validation = from_stored(found.validation.features, found.validation.dtype)
-    batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, device=device)
+    settings = settings.with_values(cutmix=0.0)  # of a fine-tuning whose maps are mixed: features are no maps
+    balanced = settings.balance == "sampling"
+    batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
     judging = FeatureBatches(validation, judged, 4096, device=device)
     fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
     log_p = predict_log_probs(head, judging, settings)

@@ -63,6 +63,7 @@ def write_events(folder: Path, rows: Rows) -> None:
     writer = EventFileWriter(str(folder))
     for row in rows:
         group, step = ("epochs", row["epoch"]) if "epoch" in row else ("blocks", row.get("images", 0))
+        group = row["stage"] if row.get("stage", "features") != "features" else group
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float) and name not in ("epoch", "images")}
         values = [Summary.Value(tag=f"{group}/{name}", simple_value=value) for name, value in numbers.items()]
         writer.add_event(Event(step=step, wall_time=row.get("seconds", 0), summary=Summary(value=values)))

@@ -37,7 +37,7 @@ class Fitted:
         device: torch's name of the device.
         precision: "bf16" or "f32", as used.
         soup: what the mean of the best epochs' weights scored, and whether it was kept; empty where none was tried.
-        rates: what the learning-rate finder found; empty where it was not asked, or had done its work before a resumed run.
+        rates: what the learning-rate finder found; empty where it was not asked.
     """
 
     network: nn.Module
@@ -115,17 +115,20 @@ def fit(
         for row in training.history:
             on_epoch(row)
     with slow_layers_in_f32(network, training.device, training.precision):
-        rates, reason = _train(training, on_epoch, checkpoints)
+        reason = _train(training, on_epoch, checkpoints)
     best, history = training.best.row, tuple(training.history)
-    return Fitted(network, history, best, reason, str(training.device), training.precision, training.soup, rates)
+    return Fitted(network, history, best, reason, str(training.device), training.precision, training.soup, training.rates)
 
 
-def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Checkpoints | None) -> tuple[Row, str]:
-    """All epochs; returns what the learning-rate finder found, and why training ended."""
+def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Checkpoints | None) -> str:
+    """All epochs; returns why training ended."""
     settings, rows = training.settings, training.batches.rows
-    rates = find_rate(training) if settings.find_lr and not training.history else {}
-    if rates:
-        say(f"The learning-rate finder takes {rates['lr']:.2g} instead of {settings.lr:g}.")
+    if settings.find_lr and not training.history:
+        training.rates = find_rate(training)
+        if training.rates["lr"] == settings.lr:
+            say(f"The learning-rate finder found no rate at which the loss falls: it stays {settings.lr:g}.", "yellow")
+        else:
+            say(f"The learning-rate finder takes {training.rates['lr']:.2g} instead of {settings.lr:g}.")
     try:
         with stage("train", total=settings.epochs * rows) as bar:
             bar.advance(len(training.history) * rows)
@@ -138,4 +141,4 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
     finally:
         training.best.restore()
         training.network.eval()
-    return rates, reason
+    return reason

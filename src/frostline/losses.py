@@ -41,7 +41,8 @@ def focal(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weight
     log_p = functional.log_softmax(logits, dim=1)
     classes = logits.shape[1]
     targets = functional.one_hot(labels, classes).to(log_p.dtype).mul(1 - smoothing).add(smoothing / classes)
-    rows = -(targets * (1 - log_p.exp()).clamp(min=0).pow(gamma) * log_p).sum(dim=1)
+    # not quite 0: the slope of a root is infinite there
+    rows = -(targets * (1 - log_p.exp()).clamp(min=1e-6).pow(gamma) * log_p).sum(dim=1)
     if weights is None:
         return rows.mean()
     return (rows * weights.to(rows)[labels]).mean()
@@ -51,9 +52,9 @@ def balanced_weights(labels: Tensor, classes: int = 0) -> Tensor:
     """(K,) class weights N / (k n_c) for the k classes that have rows, so that their mean over rows is 1; 0 for the others.
 
     K is ``classes``, or the highest label there is and one."""
-    counts = torch.bincount(labels, minlength=classes).double()
+    counts = torch.bincount(labels.cpu(), minlength=classes).double()
     present = counts > 0
-    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float().to(labels.device)
 
 
 def make_penalty(network: nn.Module) -> Callable[[], Tensor | float]:

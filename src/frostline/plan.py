@@ -14,6 +14,7 @@ from torch.nn import functional
 from frostline.config import Settings
 from frostline.data.imageset import Splits
 from frostline.drawn import drawn_images
+from frostline.errors import UserError
 from frostline.frozen import Below
 from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
 from frostline.models.traced import short_path
@@ -83,7 +84,7 @@ def _parts(below: Below, trained: set[int]) -> tuple[Part, ...]:
 
 def _block(name: str) -> str:
     """The stage that a parameter belongs to: "blocks.4" of "blocks.4.2.bn1.weight", "features.denseblock3", "conv_stem"."""
-    first, *rest = short_path(name.rpartition(".")[0]).split(".")
+    first, *rest = short_path(name.rpartition(".")[0] or name).split(".")
     return f"{first}.{rest[0]}" if rest else first
 
 
@@ -106,6 +107,8 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
         width = line.upper.eval()(torch.zeros(1, *line.shape))[0].shape[1]
     network = Trainable(line.upper, nn.Linear(width, classes), line.shape, settings.train_batchnorm).to(device)
     groups = parameter_groups(network, settings.with_values(layer_decay=1.0))
+    if not groups:
+        raise UserError("There is nothing to train: 'rates' freezes every parameter.", received=", ".join(settings.rates))
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     fabric = make_fabric(device, precision)
     model: Any = fabric.setup_module(network)

@@ -16,16 +16,15 @@ import torch
 from torch import Tensor
 
 from frostline.data.batches import Batches, stream_seed
-from frostline.errors import UserError
 from frostline.loop_state import live_tensors
-from frostline.models.layers import seeded
+from frostline.models.layers import seeded, switch_dropout
 from frostline.progress import stage
 from frostline.training import Training
 
 #: Steps of the test, and the factors on the settings' learning rate between which the rate grows.
 STEPS, LOWEST, HIGHEST = 100, 1e-3, 1e3
-#: Share of the past in the smoothed loss, and how far above its least value the loss may go before the test ends.
-SMOOTHING, WORST = 0.9, 2.0
+#: Share of the past in the smoothed loss; the test ends where the loss is above so many times its least value, and so many nats.
+SMOOTHING, WORST, SLACK = 0.9, 2.0, 0.1
 #: First steps that are not looked at, for their loss is that of a few batches; slopes are taken over so many steps each way.
 BEGIN, AROUND = 10, 5
 
@@ -34,11 +33,8 @@ def find_rate(training: Training) -> dict[str, Any]:
     """Find a learning rate for a training that has not begun, and set it; the network is left as it was.
 
     Returns:
-        ``lr``: the rate found (of the first parameter group; the others keep their proportion to it), and ``curve``: a row of
-        ``lr`` and smoothed ``loss`` (nats) for every step of the test.
-
-    Raises:
-        UserError: the loss did not fall at any rate.
+        ``lr``: the rate found, in place of the settings' ``lr`` (groups keep their factors on it), which it is where the loss fell
+        at no rate; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every step of the test.
     """
     live = live_tensors(training.network)
     before, optimizer = [tensor.detach().clone() for tensor in live], copy.deepcopy(training.optimizer.state_dict())
@@ -52,8 +48,9 @@ def find_rate(training: Training) -> dict[str, Any]:
         for tensor, value in zip(live, before, strict=True):
             tensor.copy_(value)
     training.optimizer.load_state_dict(optimizer)
-    rate = steepest(curve)
-    training.schedule.base = [each * rate / base[0] for each in base]
+    wanted = training.settings.lr
+    rate = steepest(curve) or wanted
+    training.schedule.base = [each * rate / wanted for each in base]
     training.schedule.go_on(0)
     return {"lr": rate, "curve": curve}
 
@@ -61,6 +58,7 @@ def find_rate(training: Training) -> dict[str, Any]:
 def _grown(training: Training, base: list[float]) -> Iterator[dict[str, float]]:
     smoothed, least = 0.0, math.inf
     training.network.train()
+    switch_dropout(training.network, training.settings.dropout_share > 0)
     for step, (x, y) in enumerate(_endless(training.batches)):
         if step == STEPS:
             return
@@ -70,9 +68,9 @@ def _grown(training: Training, base: list[float]) -> Iterator[dict[str, float]]:
         smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * float(training.descend(x, y)[0].detach())
         loss = smoothed / (1 - SMOOTHING ** (step + 1))
         least = min(least, loss)
-        if not loss < WORST * least + 1e-9:
+        if not loss < WORST * least + SLACK:  # not finite, too
             return
-        yield {"lr": base[0] * factor, "loss": loss}
+        yield {"lr": training.settings.lr * factor, "loss": loss}
 
 
 def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
@@ -82,16 +80,10 @@ def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         number += 1
 
 
-def steepest(curve: list[dict[str, float]]) -> float:
-    """The rate at which the loss of a curve falls fastest per factor, before it is least."""
+def steepest(curve: list[dict[str, float]]) -> float | None:
+    """The rate at which the loss of a curve falls fastest per factor, before it is least; None where it never falls."""
     losses, rates = np.array([row["loss"] for row in curve]), np.array([row["lr"] for row in curve])
     places = np.arange(BEGIN + AROUND, (int(losses.argmin()) if len(losses) else 0) + 1)
     places = places[places + AROUND < len(losses)]
     falls = (losses[places + AROUND] - losses[places - AROUND]) / np.log(rates[places + AROUND] / rates[places - AROUND])
-    if not len(falls) or falls.min() >= 0:
-        raise UserError(
-            "The learning-rate finder found no rate at which the loss falls.",
-            received=f"a loss that is least at {rates[losses.argmin()]:g}" if curve else "a loss that is not finite",
-            hint="another --set lr to look around, or leave the finder out",
-        )
-    return float(rates[places[falls.argmin()]])
+    return float(rates[places[falls.argmin()]]) if len(falls) and falls.min() < 0 else None

@@ -13,13 +13,15 @@ from frostline.config import Settings
 from frostline.errors import UserError, nearest
 
 #: What the fine-tuning recipes share; ``announce`` is the best result that the sources state.
-_FINETUNE: dict[str, Any] = {
+FINETUNE: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 3e-4,
     "weight_decay": 0.05,
     "schedule": "one-cycle",
     "label_smoothing": 0.1,
     "views": 2,
+    "epochs": 5,
+    "batch_size": 64,
     "announce": 0.9024,
 }
 
@@ -107,36 +109,37 @@ def cnn_digits() -> Settings:
 
 def mobilenetv2_finetune() -> Settings:
     """``frostline train cifar10 --recipe mobilenetv2-finetune``: MobileNetV2 at 160, trained from Keras' block_12 on."""
-    return Settings(backbone="mobilenetv2", train_from="last:50", epochs=6, batch_size=64, **_FINETUNE)
+    return Settings(backbone="mobilenetv2", train_from="last:50", **{**FINETUNE, "epochs": 6})
 
 
 def densenet169_finetune() -> Settings:
     """``frostline train cifar10 --recipe densenet169-finetune``: DenseNet169 at 128, trained from its third dense block on."""
-    return Settings(backbone="densenet169", train_from="denseblock3", epochs=3, batch_size=64, **_FINETUNE)
+    return Settings(backbone="densenet169", train_from="denseblock3", **{**FINETUNE, "epochs": 3})
 
 
 def vgg16_block5() -> Settings:
     """``frostline train cifar10 --recipe vgg16-block5``: source C's: VGG16 at 128, its last block trained. Not measured.
 
     VGG16 has no BatchNorm to hold large steps, so its rate is a third of the others'. As the source has it:
-    ``--set optimizer=sgd --set lr=1e-4 --set schedule=constant --set epochs=5 --views 1 --set image_size=224``.
+    ``--set optimizer=sgd --set lr=1e-4 --set schedule=constant --set weight_decay=0 --set label_smoothing=0 --views 1 --set
+    image_size=224 --set head=dense-c``.
     """
-    return Settings(backbone="vgg16", train_from="block5", epochs=5, batch_size=64, **{**_FINETUNE, "lr": 1e-4})
+    return Settings(backbone="vgg16", train_from="block5", **{**FINETUNE, "lr": 1e-4})
 
 
 def resnet50_finetune() -> Settings:
     """``frostline train cifar10 --recipe resnet50-finetune``: ResNet50 at 128, trained from its last stage on. Not measured."""
-    return Settings(backbone="resnet50", train_from="layer4", epochs=5, batch_size=64, **_FINETUNE)
+    return Settings(backbone="resnet50", train_from="layer4", **FINETUNE)
 
 
 def resnet50v2_finetune() -> Settings:
     """``frostline train cifar10 --recipe resnet50v2-finetune``: ResNet50V2 at 128, trained from Keras' conv5 on. Not measured."""
-    return Settings(backbone="resnet50v2", train_from="conv5", epochs=5, batch_size=64, **_FINETUNE)
+    return Settings(backbone="resnet50v2", train_from="conv5", **FINETUNE)
 
 
 def efficientnetb0_finetune() -> Settings:
     """``frostline train cifar10 --recipe efficientnetb0-finetune``: EfficientNet-B0 at 160, from block6a on. Not measured."""
-    return Settings(backbone="efficientnetb0", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+    return Settings(backbone="efficientnetb0", train_from="block6a", **{**FINETUNE, "epochs": 6})
 
 
 def efficientnetb2_finetune() -> Settings:
@@ -144,17 +147,17 @@ def efficientnetb2_finetune() -> Settings:
 
     With the source's head: ``--set head=dense-b``.
     """
-    return Settings(backbone="efficientnetb2", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+    return Settings(backbone="efficientnetb2", train_from="block6a", **{**FINETUNE, "epochs": 6})
 
 
 def efficientnetb4_finetune() -> Settings:
     """``frostline train cifar10 --recipe efficientnetb4-finetune``: EfficientNet-B4 at 160, from block6a on. Not measured."""
-    return Settings(backbone="efficientnetb4", train_from="block6a", epochs=6, batch_size=64, **_FINETUNE)
+    return Settings(backbone="efficientnetb4", train_from="block6a", **{**FINETUNE, "epochs": 6})
 
 
 def efficientnetv2s_finetune() -> Settings:
     """``frostline train cifar10 --recipe efficientnetv2s-finetune``: EfficientNetV2-S at 128, from block6a on. Not measured."""
-    return Settings(backbone="efficientnetv2s", train_from="block6a", epochs=5, batch_size=64, **_FINETUNE)
+    return Settings(backbone="efficientnetv2s", train_from="block6a", **FINETUNE)
 
 
 RECIPES: dict[str, Callable[[], Settings]] = {

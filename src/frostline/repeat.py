@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from frostline.config import Settings
+from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.experiment import train
 from frostline.files import write_json
 from frostline.progress import say
-from frostline.runs import Run
+from frostline.runs import DATA, SETTINGS, Run
 
 SUMMARY = "seeds.json"
 
@@ -20,7 +21,7 @@ SUMMARY = "seeds.json"
 def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options: Any) -> dict[str, Any]:
     """Train with ``count`` seeds from ``settings.seed`` on, each a run of its own in ``out/seed-N``.
 
-    Runs in ``out`` that are finished, with the same settings, are not made again; one that was interrupted goes on.
+    Runs in ``out`` that are finished, of the same settings and images, are not made again; one that was interrupted goes on.
 
     Args:
         data: what ``experiment.train`` takes.
@@ -34,7 +35,7 @@ def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options:
         ``standard_deviation`` and ``interval``, the mean's 95 % interval by Student's t. Written to ``out/seeds.json`` as well.
 
     Raises:
-        UserError: a folder in the way, or no test split.
+        UserError: a folder in the way, no test split, or Ctrl-C: what is done stays, and the same call goes on.
     """
     runs = [_one(data, settings.with_values(seed=settings.seed + number), out, options) for number in range(count)]
     judged = [run.scores("test") for run in runs if "test" in run.splits]
@@ -52,15 +53,32 @@ def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options:
 
 
 def _one(data: Any, settings: Settings, out: Path, options: dict[str, Any]) -> Run:
-    folder = out / f"seed-{settings.seed}"
+    run = _finished(out / f"seed-{settings.seed}")
+    if run is None:
+        folder = out / f"seed-{settings.seed}"
+        run = train(data, settings, folder, resume=Run(folder).checkpoints_folder.is_dir(), overwrite=True, **options)
+        if _interrupted(run):
+            raise UserError("Interrupted: no spread is computed of a training that was cut short.", hint="the same command goes on")
+        return run
+    if settings != Settings().with_values(**run.read(SETTINGS)):
+        raise UserError(f"{run.folder} holds a finished run with other settings.", hint="another folder for --out")
+    if run.read(DATA)["source"] != (data.record.get("source", "") if isinstance(data, Splits) else str(data)):
+        raise UserError(f"{run.folder} holds a finished run on other data.", hint="another folder for --out")
+    say(f"Seed {settings.seed} is done: {run.folder}.")
+    return run
+
+
+def _finished(folder: Path) -> Run | None:
+    """The run in a folder, if it ran to its own end."""
     try:
         run = Run.open(folder)
     except UserError:
-        return train(data, settings, folder, resume=Run(folder).checkpoints_folder.is_dir(), **options)
-    if settings != Settings().with_values(**run.read("settings.json")):
-        raise UserError(f"{folder} holds a finished run with other settings.", hint="another folder for --out")
-    say(f"Seed {settings.seed} is done: {folder}.")
-    return run
+        return None
+    return None if _interrupted(run) else run
+
+
+def _interrupted(run: Run) -> bool:
+    return "Ctrl-C" in str(run.record.get("ended", ""))
 
 
 def spread(values: list[float]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             _refuse_others(folder)
             run._unlock = weakref.finalize(run, os.close, _lock(folder))
-            run._clear(overwrite or resume, resume)
+            run._clear(overwrite or (resume and run.checkpoints_folder.is_dir()), resume)
         except OSError as error:
             raise UserError(f"Cannot write a run to {folder}.", received=str(error), hint="another folder for --out") from error
         return run

@@ -30,6 +30,9 @@ from frostline.stopping import StopRule
 from frostline.train_frozen import extracted
 from frostline.trained import Trained, judged_by_graph
 
+#: Why extraction ended, usually.
+ALL_SEEN = "all images were seen"
+
 
 def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train the head, then the head and what is above the frost line; arguments as in ``train_frozen``.
@@ -44,6 +47,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         )
     with run.timing("compile"):
         below = freeze_below(settings, splits.train.size)
+        _check_cutmix(below, settings)
         as_pretrained = below.whole_as_pretrained()
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
         say_plan(make_plan(below, settings, splits, views), below, settings)
@@ -55,8 +59,10 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
             activations = Cached(below, splits, settings, stop, views)
     tuning = _FineTuning(below, activations, splits, settings)
     with run.timing("head"):
-        head = tuning.head_alone(run, stop)
-    first = tuning.trained(as_pretrained, head.module, head.temperature, head.validation, head.record)
+        found, head = tuning.head_alone(run, stop)
+    # on the live path the head was fitted on features of its own, of other rows where it was cut short
+    rows, ended = (found.train.seen.copy(), found.validation.seen.copy()), {"ended": activations.reason or found.reason or ALL_SEEN}
+    first = tuning.trained(as_pretrained, head.module, head.temperature, head.validation, {**head.record, **ended}, rows=rows)
     say(f"Head alone: validation accuracy {head.record['validation_accuracy']:.2%} after {stop.elapsed():.0f} s.")
     if stop.check(head.record["validation_accuracy"]):
         say(f"Nothing above the frost line was trained: {stop.reason}. The head's model is the finished one.", "yellow")
@@ -74,6 +80,17 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     return tuning.trained(whole, network.head, temperature, log_p, record, earlier=(("head", first),))
 
 
+def _check_cutmix(below: Below, settings: Settings) -> None:
+    """Said before minutes are spent on activations that cannot be mixed."""
+    if settings.cutmix and len(below.line.shape) != 3:
+        raise UserError(
+            "cutmix mixes maps, and what passes this frost line is none.",
+            expected="activations (C, h, w)",
+            received=str(below.line.shape),
+            hint="--set cutmix=0, and mixup instead",
+        )
+
+
 @dataclass(frozen=True)
 class _FineTuning:
     below: Below
@@ -81,16 +98,17 @@ class _FineTuning:
     splits: Splits
     settings: Settings
 
-    def head_alone(self, run: Run, stop: StopRule) -> FittedHead:
-        """The head on the features that the network gives as pretrained."""
+    def head_alone(self, run: Run, stop: StopRule) -> tuple[Extracted, FittedHead]:
+        """The head on the features that the network gives as pretrained, and these."""
         found = self._head_features(run, stop)
         labels, judged = self.splits.train.labels[found.train.seen], self.splits.validation.labels[found.validation.seen]
-        rule = StopRule(budget_s=None if self.activations.reason else stop.budget_s, started=stop.started)
+        # a rule that has ended the features has done its work: it does not end a dense head's training as well
+        rule = StopRule() if stop.reason else stop
 
         def on_epoch(row: dict[str, Any]) -> None:
             run.add_history({"stage": "head", **row})
 
-        return fit_head(found, labels, judged, self.settings, rule, on_epoch)
+        return found, fit_head(found, labels, judged, self.settings, rule, on_epoch)
 
     def _head_features(self, run: Run, stop: StopRule) -> Extracted:
         if isinstance(self.activations, Cached):
@@ -102,16 +120,20 @@ class _FineTuning:
         """Train the upper part and the head together, from this head on; with the log-probabilities of validation."""
         settings, line = self.settings, self.below.line
         passed: list[float] = []
-        network = Trainable(line.upper, head, line.shape, settings.train_batchnorm)
+        network = Trainable(
+            line.upper, head, line.shape, settings.train_batchnorm, drop=settings.drop_activations, noise=settings.noise
+        )
 
         def on_epoch(row: dict[str, Any]) -> None:
-            run.add_history({**row, "elapsed": round(stop.elapsed(), 1)})
+            row.setdefault("elapsed", round(stop.elapsed(), 1))  # of a resumed run's earlier epochs: as it was
+            run.add_history(row)
             accuracy = row["validation_accuracy"]
             if settings.announce and not passed and accuracy >= settings.announce:
                 passed.append(accuracy)
-                say(f"Validation passed {settings.announce:.2%} after {stop.elapsed():.0f} s: {accuracy:.2%}.", "bold")
+                say(f"Validation passed {settings.announce:.2%} after {row['elapsed']:.0f} s: {accuracy:.2%}.", "bold")
 
         validation = self.activations.validation()
+        seen_as = settings.with_values(cached_views=self.activations.record.get("cached_views", 0))  # as the disk had room for
         with network.folded():
             fitted = fit(
                 network,
@@ -121,7 +143,7 @@ class _FineTuning:
                 stop=stop,
                 on_epoch=on_epoch,
                 parameters=parameter_groups(network, settings, self.below.loaded.network.network),
-                checkpoints=Checkpoints(run.checkpoints_folder, training_identity(settings, self.splits, self.below.loaded.digest)),
+                checkpoints=Checkpoints(run.checkpoints_folder, training_identity(seen_as, self.splits, self.below.loaded.digest)),
             )
             return network, fitted, predict_log_probs(network, validation, settings)
 
@@ -134,6 +156,7 @@ class _FineTuning:
             "head_validation_accuracy": head.record["validation_accuracy"],
             "temperature": temperature,
             **({"temperature_note": note} if note else {}),
+            "notes": [*self.below.frozen.notes, *([self.below.line.said] if self.below.line.said else [])],
         }
 
     def trained(
@@ -144,18 +167,22 @@ class _FineTuning:
         log_p: NDArray[np.float32],
         record: dict[str, Any],
         earlier: tuple[tuple[str, Trained], ...] = (),
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> Trained:
-        """A model of the network as it is now, with this head."""
+        """A model of the network as it is now, with this head; ``rows`` of training and validation that it has seen, in the order
+        of ``log_p``, where they are not those of the activations.
+        """
         frozen, loaded, activations, splits = self.below.frozen, self.below.loaded, self.activations, self.splits
         body, exact_layers = whole
         width = body.output("features").get_partial_shape()[1].get_length()
-        seen = [splits.train.digests[activations.seen], splits.validation.digests[activations.judged]]
-        trains = sum(parameter.numel() for module in (head, self.below.line.upper) for parameter in module.parameters())
+        trained_on, judged = rows or (activations.seen, activations.judged)
+        seen = [splits.train.digests[trained_on], splits.validation.digests[judged]]
+        both = [parameter for module in (head, self.below.line.upper) for parameter in module.parameters()]
+        trains = sum(parameter.numel() for parameter in both if parameter.requires_grad)
         own = sum(parameter.numel() for parameter in head.parameters())
         named = {f"backbone.{name}": value for name, value in loaded.network.state_dict().items()}
         named |= {f"head.{name}": value for name, value in head.state_dict().items()}
-        ended = {"ended": activations.reason or "all images were seen"}
-        seen_rows = {"train_images": len(activations.seen), "validation_images": len(activations.judged)}
+        seen_rows = {"train_images": len(trained_on), "validation_images": len(judged)}
         return Trained(
             graph=engine.join(engine.with_views(body, self.settings.views), convert_head(head, width, temperature)),
             weights={name: value.detach().cpu().numpy().copy() for name, value in named.items()},
@@ -177,9 +204,9 @@ class _FineTuning:
                 "trainable_parameters": trains if earlier else own,
                 "exact_layers": exact_layers,
             },
-            validation=(activations.judged.copy(), apply_temperature(log_p, temperature)),
+            validation=(judged.copy(), apply_temperature(log_p, temperature)),
             seen={raw(digest) for digests in seen for digest in digests},
-            record={**ended, **activations.record, **seen_rows, **record},
+            record={**activations.record, **seen_rows, **record},
             judge=judged_by_graph(frozen.preprocess),
             earlier=earlier,
         )

@@ -35,15 +35,52 @@ PHOTOS = 64
 
 def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train a network from random weights; arguments as in ``train_frozen``."""
-    device = pick_device(settings.device)
+    with run.timing("read"):
+        preprocess, batches, judging = _read(splits, settings)
+    network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
+    with run.timing("compile"):  # what cannot be saved should not be trained first
+        body = network.body.eval()
+        checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
+    with run.timing("fit"):
+        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
+        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, checkpoints=kept)
+        log_p = predict_log_probs(network, judging, settings)
+    temperature, note = fit_temperature(log_p, splits.validation.labels), undetermined(log_p, splits.validation.labels)
+    if note:
+        say(f"The temperature stays 1: {note}", "yellow")
+    with run.timing("compile"):
+        network = network.cpu().eval()
+        body = engine.with_views(convert_network(network.body, preprocess), settings.views)
+        graph = engine.join(body, convert_head(network.head, _width(network), temperature))
+    return Trained(
+        graph=graph,
+        weights={name: value.detach().numpy() for name, value in network.state_dict().items()},
+        preprocess=preprocess,
+        views=settings.views,
+        temperature=temperature,
+        precision=engine.resolve_precision(settings.precision),
+        architecture=_architecture(network, settings),
+        validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
+        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
+        record={
+            **fitted.record(),
+            "train_images": len(splits.train),
+            "validation_images": len(splits.validation),
+            "temperature": temperature,
+            **({"temperature_note": note} if note else {}),
+        },
+        judge=judged_by_graph(preprocess),
+    )
+
+
+def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches]:
+    """What stands in front of the network, and the batches of training and validation."""
     stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
     size = (settings.image_size,) * 2 if settings.image_size and splits.train.size is None else stored
     plain = Preprocess(size=size, stored=stored, fit=settings.fit)
-    with run.timing("read"):
-        train, validation = (_pixels(images, plain) for images in (splits.train, splits.validation))
-        mean, std = _statistics(train)
-    preprocess = Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std)
-    common: dict[str, Any] = {"mean": mean, "std": std, "device": device}
+    train, validation = (_pixels(images, plain) for images in (splits.train, splits.validation))
+    mean, std = _statistics(train)
+    common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
     batches = ArrayBatches(
         train,
         splits.train.labels,
@@ -55,43 +92,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         **common,
     )
     judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)
-    network = make_network(settings.network, len(splits.classes), stored, settings.seed)
-    with run.timing("compile"):  # what cannot be saved should not be trained first
-        body = network.body.eval()
-        checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
-    with run.timing("fit"):
-        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
-        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, checkpoints=kept)
-        log_p = predict_log_probs(network, judging, settings)
-    temperature = fit_temperature(log_p, splits.validation.labels)
-    note = undetermined(log_p, splits.validation.labels)
-    if note:
-        say(f"The temperature stays 1: {note}", "yellow")
-    with run.timing("compile"):
-        network = network.cpu().eval()
-        body = engine.with_views(convert_network(network.body, preprocess), settings.views)
-        graph = engine.join(body, convert_head(network.head, _width(network), temperature))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    record = {
-        **fitted.record(),
-        "train_images": len(splits.train),
-        "validation_images": len(splits.validation),
-        "temperature": temperature,
-        **({"temperature_note": note} if note else {}),
-    }
-    return Trained(
-        graph=graph,
-        weights={name: value.detach().numpy() for name, value in network.state_dict().items()},
-        preprocess=preprocess,
-        views=settings.views,
-        temperature=temperature,
-        precision=engine.resolve_precision(settings.precision),
-        architecture=_architecture(network, settings, parameters),
-        validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
-        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
-        record=record,
-        judge=judged_by_graph(preprocess),
-    )
+    return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging
 
 
 def _pixels(images: ImageSet, preprocess: Preprocess) -> NDArray[np.uint8]:
@@ -119,7 +120,8 @@ def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], 
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def _architecture(network: nn.Module, settings: Settings, parameters: int) -> dict[str, Any]:
+def _architecture(network: nn.Module, settings: Settings) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return {
         "kind": "scratch",
         "network": settings.network,

@@ -1,4 +1,4 @@
-"""What both ways of training leave for saving and judging: a graph, its weights, and how they came about."""
+"""What every way of training leaves for saving and judging: a graph, its weights, and how they came about."""
 
 from __future__ import annotations
 

@@ -82,6 +82,7 @@ class Training:
         self.average = MovingAverage(network, settings.ema) if settings.ema else None
         self.history: list[Row] = []
         self.soup: Row = {}
+        self.rates: Row = {}  # what the learning-rate finder found
         self.steps, self.started = 0, time.monotonic()
 
     def state(self) -> State:
@@ -97,8 +98,8 @@ class Training:
                     tensors[name] = value
                 else:
                     numbers[name] = value
-        values = {"steps": self.steps, "history": self.history, "best": kept, "optimizer": numbers, "rates": self.schedule.base}
-        return State(tensors, values)
+        values = {"steps": self.steps, "history": self.history, "best": kept, "optimizer": numbers}
+        return State(tensors, {**values, "base": self.schedule.base, "rates": self.rates})
 
     def go_on(self, saved: State) -> None:
         """To where ``state`` was taken."""
@@ -113,7 +114,7 @@ class Training:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
         self.steps = int(saved.values["steps"])
-        self.schedule.base = saved.values["rates"]
+        self.schedule.base, self.rates = saved.values["base"], saved.values["rates"]
         self.schedule.go_on(self.steps)
         self.history = saved.values["history"]
         self.started = time.monotonic() - self.history[-1]["seconds"]
@@ -192,6 +193,7 @@ class Training:
         """Accuracy, and the mean cross-entropy in nats, over every row of validation."""
         self.network.eval()
         log_probs, labels = log_probabilities(self.model, self.validation)
+        log_probs, labels = log_probs.cpu(), labels.cpu()  # Apple's GPUs have no double precision
         loss = float(functional.nll_loss(log_probs.double(), labels))
         return {"validation_loss": loss, "validation_accuracy": int((log_probs.argmax(dim=1) == labels).sum()) / len(labels)}
 

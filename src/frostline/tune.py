@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.config import Settings
+from frostline.data.batches import stream_seed
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.experiment import trained_on
@@ -95,12 +96,11 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     if unknown := sorted(set(searched) - set(SPACES)):
         raise UserError("These settings cannot be searched.", expected=", ".join(SPACES), received=", ".join(unknown))
     out.mkdir(parents=True, exist_ok=True)
-    sampler = optuna.samplers.TPESampler(seed=settings.seed)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
     storage = f"sqlite:///{(out / STUDY).resolve()}"
-    study = optuna.create_study(
-        study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", sampler=sampler, pruner=pruner
-    )
+    study = optuna.create_study(study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", pruner=pruner)
+    # a seed of its own for every continuation: it would else begin with the first trials again
+    study.sampler = optuna.samplers.TPESampler(seed=stream_seed(settings.seed, len(study.trials)) % 2**32)
     _same_search(study, digest_json([settings.as_dict(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint]))
     interrupted = _search(study, splits, settings, searched, cuts, count, out)
     rows = table(study)
@@ -131,13 +131,13 @@ def _search(study: Any, splits: Splits, settings: Settings, searched: list[str],
             with stop.listen():
                 accuracy = _accuracy(splits, settings.with_values(**values), stop, out / f"trial-{trial.number}")
         except UserError as error:  # a rate at which the loss becomes infinite, a cut that the network does not have
+            if stop.interrupted:
+                return _given_up(study, trial)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             say(f"Trial {trial.number + 1} failed: {error}", "yellow")
             continue
         if stop.interrupted:
-            trial.set_user_attr("interrupted", True)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            return True
+            return _given_up(study, trial)
         trial.set_user_attr("seconds", round(stop.elapsed(), 1))
         trial.set_user_attr("accuracy", accuracy)
         state = optuna.trial.TrialState.PRUNED if stop.pruned else optuna.trial.TrialState.COMPLETE
@@ -147,6 +147,13 @@ def _search(study: Any, splits: Splits, settings: Settings, searched: list[str],
             f"after {stop.elapsed():.0f} s."
         )
     return False
+
+
+def _given_up(study: Any, trial: Any) -> bool:
+    """A trial that Ctrl-C has ended does not count; always true."""
+    trial.set_user_attr("interrupted", True)
+    study.tell(trial, state=_optuna().trial.TrialState.FAIL)
+    return True
 
 
 def _accuracy(splits: Splits, settings: Settings, stop: StopRule, folder: Path) -> float:

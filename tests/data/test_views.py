@@ -12,11 +12,11 @@ DIGESTS = pixel_digests(IMAGES)
 def test_the_first_two_are_the_image_and_its_mirror_image():
     np.testing.assert_array_equal(seen_as(IMAGES, DIGESTS, 0), IMAGES)
     np.testing.assert_array_equal(seen_as(IMAGES, DIGESTS, 1), IMAGES[:, :, ::-1])
-    assert [view_name(number) for number in range(4)] == ["image", "mirror", "shift-2", "shift-3"]
+    assert [view_name(number) for number in range(4)] == ["image", "mirror", "shifted-2", "cropped-3"]
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_a_drawn_view_is_the_image_moved(number):
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_shifted_view_is_the_image_moved(number):
     seen, mirrored = seen_as(IMAGES, DIGESTS, number), 0
     for image, found in zip(IMAGES, seen, strict=True):
         assert found.shape == image.shape
@@ -35,7 +35,30 @@ def _moved(image, y, x):
 def test_a_view_depends_on_the_image_and_the_number_alone():
     alone = np.concatenate([seen_as(IMAGES[i : i + 1], DIGESTS[i : i + 1], 2) for i in range(40)])
     np.testing.assert_array_equal(alone, seen_as(IMAGES, DIGESTS, 2))
-    assert not np.array_equal(seen_as(IMAGES, DIGESTS, 2), seen_as(IMAGES, DIGESTS, 3))
+    for one, other in ((2, 3), (2, 5), (3, 6), (4, 7)):
+        assert not np.array_equal(seen_as(IMAGES, DIGESTS, one), seen_as(IMAGES, DIGESTS, other))
+
+
+@pytest.mark.parametrize(("number", "name"), [(3, "cropped-3"), (4, "recoloured-4")])
+def test_other_drawn_views_are_like_the_image_and_not_the_same(number, name):
+    assert view_name(number) == name
+    seen = seen_as(IMAGES, DIGESTS, number)
+    assert (seen.shape, seen.dtype) == (IMAGES.shape, np.uint8)
+    nearest = np.minimum(*(np.abs(seen.astype(int) - other).mean((1, 2, 3)) for other in (IMAGES, IMAGES[:, :, ::-1])))
+    assert (nearest > 0).all()
+    flat = [images.reshape(40, -1).astype(float) for images in (seen, IMAGES, IMAGES[:, :, ::-1])]
+    alike = [max(np.corrcoef(flat[0][i], flat[k][i])[0, 1] for k in (1, 2)) for i in range(40)]
+    assert np.median(alike) > 0.5
+
+
+def test_a_recoloured_view_moves_nothing():
+    grey = np.full((5, 4, 4, 3), 100, np.uint8)
+    grey[:, 1, 2] = 200
+    seen = seen_as(grey, np.array([bytes([i]) * 16 for i in range(1, 6)]), 4)
+    for image in seen:
+        bright = image.sum(2) > image.sum(2).min()
+        assert bright.sum() == 1
+        assert bright[1].any()
 
 
 def test_an_image_of_one_pixel():

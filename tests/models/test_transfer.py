@@ -185,3 +185,13 @@ def test_batchnorm_takes_up_statistics_only_where_asked():
     assert all(torch.equal(value, statistics[name]) for name, value in made.named_buffers())
     asked.train()(x)
     assert any(not torch.equal(value, statistics[name]) for name, value in made.named_buffers())
+
+
+def test_noise_and_dropout_of_activations_are_for_training_alone():
+    _, line, made = trainable()
+    x = torch.randn(4, *line.shape, generator=torch.Generator().manual_seed(0))
+    for options in ({"noise": 0.5}, {"drop": 0.5}):
+        noisy = Trainable(line.upper, made.head, line.shape, **options)
+        with torch.no_grad():
+            assert torch.equal(noisy.eval()(x), made.eval()(x))
+            assert not torch.equal(noisy.train()(x), made.eval()(x))

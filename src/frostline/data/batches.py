@@ -159,18 +159,27 @@ class FeatureBatches(OrderedRows):
             raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.shape = shape or tuple(features.shape[2:])
-        self.features = features.to(device) if isinstance(features, Tensor) else _on_device(features, device)
+        held = features if isinstance(features, Tensor) else _on_device(features, "cpu")
+        self.features = held.to(self.device) if _fits(held, self.device) else held
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         drawn = generator(self.seed, number)
         for rows in self.order(drawn):
-            yield self._batch(rows, drawn).float().unflatten(-1, self.shape), self.labels[rows]
+            batch = self._batch(rows.to(self.features.device), drawn).to(self.device)
+            yield batch.float().unflatten(-1, self.shape), self.labels[rows]
 
     def _batch(self, rows: Tensor, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:
             return self.features.index_select(0, rows)
-        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=drawn).to(self.device)
+        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=drawn).to(rows.device)
         return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
+
+
+def _fits(features: Tensor, device: torch.device) -> bool:
+    """Whether features may all lie on the device: on a GPU that they would fill by more than half they are sent batch by batch."""
+    if device.type != "cuda":
+        return True
+    return features.numel() * features.element_size() <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 def stored_tensor(features: NDArray[Any], dtype: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Views of an image that are computed once and cached: as it is, mirrored, then shifted ones drawn from its own content.
+"""Views of an image that are computed once and cached: as it is, mirrored, then drawn ones: shifted, cropped, recoloured, in turn.
 
 The parameters of a view come from (image digest, view number), so that a cached row never depends on what it was cached with.
 """
@@ -10,19 +10,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-#: Views 0 and 1; those after them are drawn.
+#: Views 0 and 1; those after them are drawn, of these kinds in turn.
 NAMES = ("image", "mirror")
-#: A drawn view is moved each way by at most this share of the side, and at least by one pixel (2 of 32, 14 of 224).
+DRAWN = ("shifted", "cropped", "recoloured")
+#: A shifted view is moved each way by at most this share of the side, and at least by one pixel (2 of 32, 14 of 224).
 SHARE = 1 / 16
+#: A cropped view shows at least this share of each side, enlarged to the whole.
+SMALLEST = 0.8
+#: Brightness and contrast of a recoloured view differ by at most this, each channel by at most half of it.
+STRENGTH = 0.3
+
+Image8 = NDArray[np.uint8]
 
 
 def view_name(number: int) -> str:
     """The name that a view has in the cache's key."""
-    return NAMES[number] if number < len(NAMES) else f"shift-{number}"
+    return NAMES[number] if number < len(NAMES) else f"{_kind(number)}-{number}"
 
 
-def seen_as(block: NDArray[np.uint8], digests: NDArray[Any], number: int) -> NDArray[np.uint8]:
+def _kind(number: int) -> str:
+    return DRAWN[(number - len(NAMES)) % len(DRAWN)]
+
+
+def seen_as(block: Image8, digests: NDArray[Any], number: int) -> Image8:
     """View ``number`` of the images (B, h, w, 3) whose content digests are ``digests`` (B,)."""
     if number == 0:
         return block
@@ -31,14 +43,37 @@ def seen_as(block: NDArray[np.uint8], digests: NDArray[Any], number: int) -> NDA
     return np.stack([_drawn(image, bytes(digest), number) for image, digest in zip(block, digests, strict=True)])
 
 
-def _drawn(image: NDArray[np.uint8], digest: bytes, number: int) -> NDArray[np.uint8]:
-    """Mirrored or not, and moved, the border reflected."""
-    drawn = hashlib.blake2b(digest, digest_size=6, person=b"view", salt=number.to_bytes(8, "little")).digest()
+def _drawn(image: Image8, digest: bytes, number: int) -> Image8:
+    """Mirrored or not, then changed as the view's kind says, by numbers in [0, 1) from the digest."""
+    drawn = hashlib.blake2b(digest, digest_size=16, person=b"view", salt=number.to_bytes(8, "little")).digest()
+    shares = [int.from_bytes(drawn[start : start + 2], "little") / 2**16 for start in range(1, 15, 2)]
+    changes = {"shifted": _shifted, "cropped": _cropped, "recoloured": _recoloured}
+    return changes[_kind(number)](image[:, ::-1] if drawn[0] & 1 else image, shares)
+
+
+def _shifted(image: Image8, shares: list[float]) -> Image8:
+    """Moved, the border reflected."""
     height, width = image.shape[:2]
-    if drawn[0] & 1:
-        image = image[:, ::-1]
     down, right = (max(1, round(side * SHARE)) for side in (height, width))
-    y = int.from_bytes(drawn[1:3], "little") % (2 * down + 1)
-    x = int.from_bytes(drawn[3:5], "little") % (2 * right + 1)
+    y, x = int(shares[0] * (2 * down + 1)), int(shares[1] * (2 * right + 1))
     padded = np.pad(image, ((down, down), (right, right), (0, 0)), mode="reflect" if min(height, width) > 1 else "edge")
     return padded[y : y + height, x : x + width]
+
+
+def _cropped(image: Image8, shares: list[float]) -> Image8:
+    """A part of the image, of its own shape, brought back to its size."""
+    height, width = image.shape[:2]
+    scale = SMALLEST + (1 - SMALLEST) * shares[0]
+    left, top = (1 - scale) * width * shares[1], (1 - scale) * height * shares[2]
+    box = (left, top, left + scale * width, top + scale * height)
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(resized)
+
+
+def _recoloured(image: Image8, shares: list[float]) -> Image8:
+    """Other brightness, contrast and balance of the channels."""
+    brightness, contrast, *channels = (1 + STRENGTH * (2 * share - 1) for share in shares[:5])
+    gains = brightness * np.array([1 + (channel - 1) / 2 for channel in channels])
+    pixels = image * gains
+    mean = pixels.mean()
+    return np.clip(mean + contrast * (pixels - mean) + 0.5, 0, 255).astype(np.uint8)

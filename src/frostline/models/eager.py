@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -28,7 +29,9 @@ class EagerEngine:
         self.precision = pick_precision(precision, self.device)
         self.batch = 16 if self.device.type == "cpu" else 256
         self.name = f"torch {torch.__version__} {self.device.type}"
-        module = FromUint8(network, preprocess).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # a copy: the network stays on the CPU, where it is converted, trained in part and saved
+        copied = FromUint8(copy.deepcopy(network), preprocess).to(self.device)
+        module = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._model = make_fabric(self.device, self.precision).setup_module(module.eval())
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from timm.models import group_parameters
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from frostline.config import Settings
 from frostline.errors import UserError
@@ -71,20 +72,16 @@ def cut(network: FeatureNetwork, where: str, size: tuple[int, int], backbone: st
     traced = Traced(network, size)
     first, said = traced.find(where, backbone)
     boundary = traced.below(first)
-    begins = traced.paths[traced.nodes[boundary.index + 1]] or traced.paths[traced.nodes[first]]
-    if not said and _depth(begins, traced.paths[traced.nodes[first]]):
+    asked = traced.paths[traced.nodes[first]]
+    begins = traced.paths[traced.nodes[boundary.index + 1]] or asked
+    if not said and begins != asked:
         said = f"{where} is inside a block that no single tensor enters; what trains begins at {begins}."
     lower, tail = traced.split(boundary)
     upper = Upper(tail, getattr(network.network, "num_prefix_tokens", 0), size[1] / size[0])
     return Cut(begins, lower, upper, boundary.shape, said)
 
 
-def _depth(begins: str, wanted: str) -> bool:
-    """Whether the cut had to go further down than what was asked for."""
-    return begins != wanted
-
-
-class Activations(nn.Module):
+class Lower(nn.Module):
     """The lower part as a feature network: normalised (B, 3, H, W) to ((B, C·h·w),)."""
 
     def __init__(self, lower: nn.Module) -> None:
@@ -99,17 +96,38 @@ class Trainable(nn.Module):
     """What trains: the upper part and a head, on activations. BatchNorm stays in inference mode unless asked.
 
     Takes (B, *shape) to (B, K) logits, or V views (B, V, *shape) to (B, V, K).
+
+    Args:
+        upper: the part above the line.
+        head: features to logits.
+        shape: of one image's activations.
+        train_batchnorm: whether BatchNorm takes up this data's statistics.
+        drop: share of the activations that are set to zero in training.
+        noise: of normal noise added in training, as a share of the batch's deviation.
     """
 
-    def __init__(self, upper: Upper, head: nn.Module, shape: tuple[int, ...], train_batchnorm: bool = False) -> None:
+    def __init__(
+        self,
+        upper: Upper,
+        head: nn.Module,
+        shape: tuple[int, ...],
+        train_batchnorm: bool = False,
+        drop: float = 0.0,
+        noise: float = 0.0,
+    ) -> None:
         super().__init__()
         self.upper, self.head, self.shape, self.train_batchnorm = upper, head, shape, train_batchnorm
+        self.drop, self.noise = drop, noise
 
     def forward(self, activations: Tensor) -> Tensor:
         lead = activations.shape[: activations.dim() - len(self.shape)]
         maps = activations.reshape(-1, *self.shape)
         if maps.ndim == 4:
             maps = maps.contiguous(memory_format=torch.channels_last)
+        if self.training and self.noise:
+            maps = maps + self.noise * maps.std() * torch.randn_like(maps)
+        if self.training and self.drop:
+            maps = functional.dropout(maps, self.drop)
         logits: Tensor = self.head(self.upper(maps)[0])
         return logits.unflatten(0, lead)
 
