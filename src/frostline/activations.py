@@ -24,7 +24,7 @@ from frostline.features import FeatureBlock
 from frostline.files import home
 from frostline.frozen import Below
 from frostline.linear import Moments
-from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
+from frostline.models.device import only_looking, pick_device
 from frostline.models.transfer import Trainable
 from frostline.progress import say, stage
 from frostline.stopping import StopRule
@@ -122,15 +122,10 @@ class Cached:
             moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
         return Extracted(train, validation, moments)
 
-    @torch.inference_mode()
     def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64], views: int) -> FeatureTable:
-        line, settings = self.below.line, self.settings
-        device = pick_device(settings.device)
-        network = Trainable(line.upper, nn.Identity(), line.shape).to(device).eval()
-        precision = pick_precision(settings.precision, device)
-        model: Any = make_fabric(device, precision).setup_module(network)
+        network = Trainable(self.below.line.upper, nn.Identity(), self.below.line.shape)
         table: FeatureTable | None = None
-        with network.folded(), slow_layers_in_f32(network, device, precision), stage("features above", batches.rows) as bar:
+        with network.folded(), only_looking(network, self.settings) as model, stage("features above", batches.rows) as bar:
             for x, y in batches.epoch(0):
                 pooled = model(x[:, :views]).float().mean(1, keepdim=True).cpu().numpy()
                 table = table or FeatureTable(batches.rows, 1, pooled.shape[2], "float32")

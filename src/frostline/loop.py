@@ -18,7 +18,7 @@ from frostline.checkpoints import Checkpoints
 from frostline.config import Settings
 from frostline.data.batches import Batches
 from frostline.loop_state import Row
-from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
+from frostline.models.device import only_looking, slow_layers_in_f32
 from frostline.progress import say, stage
 from frostline.rate_finder import find_rate
 from frostline.stopping import StopRule
@@ -65,11 +65,7 @@ def predict_log_probs(network: nn.Module, batches: Batches, settings: Settings) 
     Returns:
         (N, K) float32; each row's exponentials sum to one.
     """
-    device = pick_device(settings.device)
-    precision = pick_precision(settings.precision, device)
-    model = make_fabric(device, precision).setup_module(network)
-    network.eval()
-    with slow_layers_in_f32(network, device, precision):
+    with only_looking(network, settings) as model:
         return log_probabilities(model, batches)[0].cpu().numpy()
 
 

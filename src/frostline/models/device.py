@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from frostline.config import Settings
 from frostline.environment import has_bf16
 from frostline.errors import UserError
 from frostline.models.layers import computed_by
@@ -40,6 +42,17 @@ def pick_precision(name: str, device: torch.device) -> str:
 def make_fabric(device: torch.device, precision: str) -> Fabric:
     """Lightning Fabric on one device: "bf16" is autocast with f32 weights."""
     return Fabric(accelerator=device.type, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
+
+
+@contextmanager
+def only_looking(network: nn.Module, settings: Settings) -> Iterator[Any]:
+    """The network on the settings' device, in their precision and in evaluation mode, to be called while inside."""
+    device = pick_device(settings.device)
+    precision = pick_precision(settings.precision, device)
+    model = make_fabric(device, precision).setup_module(network.to(device))
+    network.eval()
+    with torch.inference_mode(), slow_layers_in_f32(network, device, precision):
+        yield model
 
 
 @contextmanager
