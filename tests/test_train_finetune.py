@@ -261,9 +261,13 @@ def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_pat
     run = train(splits, settings.with_values(cached_views=5, epochs=1), tmp_path / "run")
     assert "room for" in capsys.readouterr().err
     assert 2 <= read_card(run.model_folder).values["training"]["cached_views"] < 5
+    # two views are cached now: they need room once more alone, and what the cache holds of other images counts for nothing
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 + 24.5) / 0.8)))
+    assert train(splits, settings.with_values(epochs=1), tmp_path / "again").scores("test")["n"] == 30
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, 1000))
+    other = load_data(tinted_folders(tmp_path / "data", ["x", "y"], 20, start=900))
     with pytest.raises(UserError, match="no room for the activations"):
-        train(splits, settings, tmp_path / "other")
+        train(other, settings, tmp_path / "other")
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

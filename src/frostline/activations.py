@@ -142,7 +142,9 @@ def views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
     row = below.frozen.width * STORED[dtype].itemsize
     home().mkdir(parents=True, exist_ok=True)
     free = OF_THE_DISK * shutil.disk_usage(home()).free
-    free += row * sum(len(cache) for cache in below.frozen.caches(wanted, dtype))  # what is there needs no room
+    needed = 2 * row * (len(splits.train) * wanted + len(splits.validation) * settings.views)
+    if needed > free:  # what is cached needs room once alone; only now is it worth reading the cache's index
+        free += row * sum(int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(wanted, dtype))
     fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
     if fitting < settings.views:
         raise UserError(

@@ -13,7 +13,7 @@ from frostline.errors import UserError
 from frostline.experiment import train
 from frostline.files import write_json
 from frostline.progress import say
-from frostline.runs import DATA, SETTINGS, Run
+from frostline.runs import DATA, MANIFEST, SETTINGS, Run
 
 SUMMARY = "seeds.json"
 
@@ -53,10 +53,11 @@ def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options:
 
 
 def _one(data: Any, settings: Settings, out: Path, options: dict[str, Any]) -> Run:
-    run = _finished(out / f"seed-{settings.seed}")
-    if run is None:
-        folder = out / f"seed-{settings.seed}"
-        run = train(data, settings, folder, resume=Run(folder).checkpoints_folder.is_dir(), overwrite=True, **options)
+    folder = out / f"seed-{settings.seed}"
+    run = Run.open(folder) if (folder / MANIFEST).exists() else None  # a damaged one is an error, and stays
+    if run is None or _interrupted(run):
+        go_on = Run(folder).checkpoints_folder.is_dir()
+        run = train(data, settings, folder, resume=go_on, overwrite=run is not None, **options)
         if _interrupted(run):
             raise UserError("Interrupted: no spread is computed of a training that was cut short.", hint="the same command goes on")
         return run
@@ -66,15 +67,6 @@ def _one(data: Any, settings: Settings, out: Path, options: dict[str, Any]) -> R
         raise UserError(f"{run.folder} holds a finished run on other data.", hint="another folder for --out")
     say(f"Seed {settings.seed} is done: {run.folder}.")
     return run
-
-
-def _finished(folder: Path) -> Run | None:
-    """The run in a folder, if it ran to its own end."""
-    try:
-        run = Run.open(folder)
-    except UserError:
-        return None
-    return None if _interrupted(run) else run
 
 
 def _interrupted(run: Run) -> bool:
