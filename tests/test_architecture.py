@@ -73,7 +73,6 @@ LAYERS = [
     # heads and training
     "linear",
     "anytime",
-    "activations",
     "models.heads",
     "models.cnn",
     "checkpoints",
@@ -91,6 +90,7 @@ LAYERS = [
     "plan",
     "train_frozen",
     "train_scratch",
+    "activations",
     "train_finetune",
     "choosing",
     "experiment",

@@ -19,15 +19,17 @@ from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
 from frostline.data.views import seen_as
 from frostline.errors import UserError
-from frostline.feature_cache import STORED, FeatureOverflowError
+from frostline.feature_cache import STORED, in_storage_type
 from frostline.features import FeatureBlock
 from frostline.files import home
-from frostline.frozen import Below
+from frostline.frozen import Below, freeze
 from frostline.linear import Moments
 from frostline.models.device import only_looking, pick_device
 from frostline.models.transfer import Trainable
 from frostline.progress import say, stage
+from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.train_frozen import extracted
 
 #: Rows of a pass that only looks.
 LOOKED_AT = 128
@@ -56,6 +58,9 @@ class Activations(Protocol):
     def validation(self) -> Batches:
         """Batches (B, V, *shape) of the views that the finished model sees, in the order of ``judged``."""
 
+    def head_features(self, run: Run, stop: StopRule) -> Extracted:
+        """Features of the network as it is, for the head that training above the line begins from."""
+
 
 class Cached:
     """The cached path: activations of a few views, held in tables (memory-mapped when large)."""
@@ -63,22 +68,11 @@ class Cached:
     def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule, views: int) -> None:
         self.below, self.splits, self.settings, self.views = below, splits, settings, views
         self.reason = ""
-        self.train_table, self.validation_table = self._tables(stop)
+        self.train_table, self.validation_table = in_storage_type(settings.feature_dtype, lambda dtype: self._tables(dtype, stop))
         self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
         self.record = {"path": "cached", "cached_views": self.views, "feature_dtype": self.train_table.dtype}
 
-    def _tables(self, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
-        settings = self.settings
-        wanted = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
-        try:
-            return self._tables_as(wanted, stop)
-        except FeatureOverflowError:
-            if settings.feature_dtype != "auto":
-                raise UserError("An activation is too large for float16.", hint="--set feature_dtype=bfloat16") from None
-            say("An activation is too large for float16: they are stored in bfloat16.", "yellow")
-            return self._tables_as("bfloat16", stop)
-
-    def _tables_as(self, dtype: str, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
+    def _tables(self, dtype: str, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
         frozen, splits = self.below.frozen, self.splits
         tables = []
         with stage("activations", len(splits.train) + len(splits.validation)) as bar:
@@ -109,8 +103,8 @@ class Cached:
         device, shape = pick_device(self.settings.device), self.below.line.shape
         return FeatureBatches(features, labels, size, seed=self.settings.seed, shape=shape, device=device, **order)
 
-    def head_features(self) -> Extracted:
-        """What the upper part, as it is, makes of the activations: features (n, 1, D).
+    def head_features(self, run: Run, stop: StopRule) -> Extracted:
+        """What the upper part makes of the activations: features (n, 1, D).
 
         Of training images of their own view, which costs a pass and not several; of validation averaged over the views served.
         """
@@ -216,3 +210,8 @@ class Live:
     def validation(self) -> LiveBatches:
         """See ``Activations``."""
         return LiveBatches(self.splits.validation, self.below, self.settings, train=False)
+
+    def head_features(self, run: Run, stop: StopRule) -> Extracted:
+        """See ``Activations``: those of the whole network, through the cache, as a frozen recipe has them."""
+        settings = self.settings.with_values(power=1.0)  # the network that trains has no compression before its head
+        return extracted(freeze(settings, self.splits.train.size), self.splits, settings, run, stop)[2]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import UNKNOWN
+from frostline.progress import say
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -50,6 +52,14 @@ def undetermined(logits: Floats, labels: Labels) -> str:
     if (own >= z.max(axis=1, keepdims=True)).all():
         return "no mistake among the labelled images, so every lower temperature fits at least as well"
     return ""
+
+
+def recorded_temperature(logits: Floats, labels: Labels) -> dict[str, Any]:
+    """What a record says of validation rows: ``temperature``, and ``temperature_note``, which is also said, where it stays 1."""
+    note = undetermined(logits, labels)
+    if note:
+        say(f"The temperature stays 1: {note}", "yellow")
+    return {"temperature": fit_temperature(logits, labels), **({"temperature_note": note} if note else {})}
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.errors import UserError
 from frostline.files import digest_bytes, digest_file, digest_json, home, write_bytes, write_json
 from frostline.progress import say
 
@@ -26,10 +27,26 @@ FORMAT = 1
 #: Storage types; bfloat16 is held as the upper half of float32, for NumPy has no type for it.
 STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 Array = NDArray[Any]
+Made = TypeVar("Made")
 
 
 class FeatureOverflowError(Exception):
     """A feature is too large for float16."""
+
+
+def in_storage_type(asked: str, make: Callable[[str], Made]) -> Made:
+    """What ``make`` makes with a storage type: for "auto" float16, and where a value is too large for it bfloat16, which is said.
+
+    Raises:
+        UserError: a value is too large for float16, which was asked for by name.
+    """
+    try:
+        return make("float16" if asked == "auto" else asked)
+    except FeatureOverflowError:
+        if asked != "auto":
+            raise UserError("A feature is too large for float16.", hint="--set feature_dtype=bfloat16 (or float32)") from None
+        say("A feature is too large for float16: features are stored in bfloat16.", "yellow")
+        return make("bfloat16")
 
 
 def to_stored(features: NDArray[np.float32], dtype: str) -> Array:

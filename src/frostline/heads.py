@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline.anytime import Extracted
-from frostline.calibrate import fit_temperature, undetermined
+from frostline.calibrate import recorded_temperature
 from frostline.config import Settings
 from frostline.data.batches import FeatureBatches
 from frostline.errors import UserError
@@ -28,7 +28,7 @@ from frostline.loop import fit, predict_log_probs
 from frostline.losses import balanced_weights
 from frostline.models.device import pick_device
 from frostline.models.heads import compressed_linear, make_head
-from frostline.progress import say, stage
+from frostline.progress import stage
 from frostline.stopping import StopRule
 
 Labels = NDArray[np.int64]
@@ -159,8 +159,5 @@ def _dense(
 def _finished(
     module: nn.Module, chosen: nn.Module, log_p: NDArray[np.float32], judged: Labels, record: dict[str, Any]
 ) -> FittedHead:
-    temperature = fit_temperature(log_p, judged)
-    if reason := undetermined(log_p, judged):
-        say(f"The temperature stays 1: {reason}", "yellow")
-        record["temperature_note"] = reason
-    return FittedHead(module, chosen, temperature, log_p, {**record, "temperature": temperature})
+    calibrated = recorded_temperature(log_p, judged)
+    return FittedHead(module, chosen, calibrated["temperature"], log_p, {**record, **calibrated})

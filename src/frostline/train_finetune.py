@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline import engine
-from frostline.activations import Cached, Live, views_that_fit
+from frostline.activations import Activations, Cached, Live, views_that_fit
 from frostline.anytime import Extracted
-from frostline.calibrate import apply_temperature, fit_temperature, undetermined
+from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.checkpoints import Checkpoints, training_identity
 from frostline.config import Settings
 from frostline.convert import convert_head
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.feature_cache import raw
-from frostline.frozen import Below, freeze, freeze_below
+from frostline.frozen import Below, freeze_below
 from frostline.heads import FittedHead, fit_head
 from frostline.loop import Fitted, fit, predict_log_probs
 from frostline.models.transfer import Trainable, parameter_groups
@@ -27,7 +27,6 @@ from frostline.plan import make_plan, say_plan
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
-from frostline.train_frozen import extracted
 from frostline.trained import Trained, judged_by_graph
 
 #: Why extraction ended, usually.
@@ -51,7 +50,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         as_pretrained = below.whole_as_pretrained()
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
         say_plan(make_plan(below, settings, splits, views), below, settings)
-    activations: Cached | Live
+    activations: Activations
     if settings.changes_pixels:
         activations = Live(below, splits, settings)
     else:
@@ -71,13 +70,11 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         network, fitted, log_p = tuning.above(head.chosen, run, stop)
     network = network.cpu()
     labels = splits.validation.labels[activations.judged]
-    temperature, note = fit_temperature(log_p, labels), undetermined(log_p, labels)
-    if note:
-        say(f"The temperature stays 1: {note}", "yellow")
+    calibrated = recorded_temperature(log_p, labels)
     with run.timing("join"):
         whole = below.whole()
-    record = tuning.record(fitted, head, temperature, note)
-    return tuning.trained(whole, network.head, temperature, log_p, record, earlier=(("head", first),))
+    record = {**tuning.record(fitted, head), **calibrated}
+    return tuning.trained(whole, network.head, calibrated["temperature"], log_p, record, earlier=(("head", first),))
 
 
 def _check_cutmix(below: Below, settings: Settings) -> None:
@@ -94,13 +91,13 @@ def _check_cutmix(below: Below, settings: Settings) -> None:
 @dataclass(frozen=True)
 class _FineTuning:
     below: Below
-    activations: Cached | Live
+    activations: Activations
     splits: Splits
     settings: Settings
 
     def head_alone(self, run: Run, stop: StopRule) -> tuple[Extracted, FittedHead]:
         """The head on the features that the network gives as pretrained, and these."""
-        found = self._head_features(run, stop)
+        found = self.activations.head_features(run, stop)
         labels, judged = self.splits.train.labels[found.train.seen], self.splits.validation.labels[found.validation.seen]
         # a rule that has ended the features has done its work: it does not end a dense head's training as well
         rule = StopRule() if stop.reason else stop
@@ -109,12 +106,6 @@ class _FineTuning:
             run.add_history({"stage": "head", **row})
 
         return found, fit_head(found, labels, judged, self.settings, rule, on_epoch)
-
-    def _head_features(self, run: Run, stop: StopRule) -> Extracted:
-        if isinstance(self.activations, Cached):
-            return self.activations.head_features()
-        settings = self.settings.with_values(power=1.0)  # the network that trains has no compression before its head
-        return extracted(freeze(settings, self.splits.train.size), self.splits, settings, run, stop)[2]
 
     def above(self, head: nn.Module, run: Run, stop: StopRule) -> tuple[Trainable, Fitted, NDArray[np.float32]]:
         """Train the upper part and the head together, from this head on; with the log-probabilities of validation."""
@@ -147,15 +138,13 @@ class _FineTuning:
             )
             return network, fitted, predict_log_probs(network, validation, settings)
 
-    def record(self, fitted: Fitted, head: FittedHead, temperature: float, note: str) -> dict[str, Any]:
+    def record(self, fitted: Fitted, head: FittedHead) -> dict[str, Any]:
         """What was trained, and how it ended."""
         return {
             "head": self.settings.head,
             "train_from": self.settings.train_from,
             **fitted.record(),
             "head_validation_accuracy": head.record["validation_accuracy"],
-            "temperature": temperature,
-            **({"temperature_note": note} if note else {}),
             "notes": [*self.below.frozen.notes, *([self.below.line.said] if self.below.line.said else [])],
         }
 

@@ -15,7 +15,7 @@ from frostline.config import Settings
 from frostline.convert import convert_head
 from frostline.data.imageset import ImageSet, Splits
 from frostline.errors import UserError
-from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored, raw
+from frostline.feature_cache import FeatureCache, from_stored, in_storage_type, raw
 from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
 from frostline.progress import say, stage
@@ -89,14 +89,7 @@ def extracted(
     Returns:
         the storage type, the cache of each view, and what was extracted.
     """
-    wanted = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
-    try:
-        return _extracted_as(wanted, frozen, splits, settings, run, stop)
-    except FeatureOverflowError:
-        if settings.feature_dtype != "auto":
-            raise UserError("A feature is too large for float16.", hint="--set feature_dtype=bfloat16 (or float32)") from None
-        say("A feature is too large for float16: features are stored in bfloat16.", "yellow")
-        return _extracted_as("bfloat16", frozen, splits, settings, run, stop)
+    return in_storage_type(settings.feature_dtype, lambda dtype: _extracted_as(dtype, frozen, splits, settings, run, stop))
 
 
 def _extracted_as(

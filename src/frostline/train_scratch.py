@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline import engine
-from frostline.calibrate import apply_temperature, fit_temperature, undetermined
+from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.checkpoints import Checkpoints, training_identity
 from frostline.config import Settings
 from frostline.convert import checked_features, convert_head, convert_network
@@ -24,7 +24,7 @@ from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device
 from frostline.preprocess import Preprocess
-from frostline.progress import say, stage
+from frostline.progress import stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained, judged_by_graph
@@ -45,9 +45,8 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
         fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, checkpoints=kept)
         log_p = predict_log_probs(network, judging, settings)
-    temperature, note = fit_temperature(log_p, splits.validation.labels), undetermined(log_p, splits.validation.labels)
-    if note:
-        say(f"The temperature stays 1: {note}", "yellow")
+    calibrated = recorded_temperature(log_p, splits.validation.labels)
+    temperature = calibrated["temperature"]
     with run.timing("compile"):
         network = network.cpu().eval()
         body = engine.with_views(convert_network(network.body, preprocess), settings.views)
@@ -66,8 +65,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
             **fitted.record(),
             "train_images": len(splits.train),
             "validation_images": len(splits.validation),
-            "temperature": temperature,
-            **({"temperature_note": note} if note else {}),
+            **calibrated,
         },
         judge=judged_by_graph(preprocess),
     )
