@@ -1,6 +1,7 @@
 """Fine-tuning from the frost line, from folders of drawn images to a judged model and the stage before it."""
 
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -46,6 +47,29 @@ def splits(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
+
+
+class _Killed(BaseException):
+    """What nothing catches."""
+
+
+@contextmanager
+def killed(monkeypatch, *where, after_epoch=0):
+    """While inside, a run dies where it calls this, or after this epoch of the network's training."""
+    real = Run.add_history
+
+    def dies(*_):
+        raise _Killed
+
+    def dies_after(self, row):
+        real(self, row)
+        if row.get("epoch") == after_epoch:
+            raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*(where or (Run, "add_history")), dies if where else dies_after)
+        with pytest.raises(_Killed):
+            yield
 
 
 def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
@@ -134,20 +158,8 @@ def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_p
     whole = train(splits, settings, tmp_path / "whole")
     assert not whole.checkpoints_folder.exists()
 
-    class _Killed(BaseException):
-        pass
-
-    real = Run.add_history
-
-    def dies(self, row):
-        real(self, row)
-        if row.get("epoch") == 3:
-            raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "add_history", dies)
-        with pytest.raises(_Killed):
-            train(splits, settings, tmp_path / "cut")
+    with killed(monkeypatch, after_epoch=3):
+        train(splits, settings, tmp_path / "cut")
     # killed again, while it begins to go on: nothing that it needs is gone
     Run.create(tmp_path / "cut", resume=True).close()
     source, saved = resumed(tmp_path / "cut", None, [], {})
@@ -198,20 +210,8 @@ def test_the_live_path_is_repeatable_and_resumes_to_the_same_bits(splits, settin
     settings = settings.with_values(**LIVE, ema=0.9, cutmix=1.0, epochs=3)
     whole = train(splits, settings, tmp_path / "whole")
 
-    class _Killed(BaseException):
-        pass
-
-    real = Run.add_history
-
-    def dies(self, row):
-        real(self, row)
-        if row.get("epoch") == 2:
-            raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "add_history", dies)
-        with pytest.raises(_Killed):
-            train(splits, settings, tmp_path / "cut")
+    with killed(monkeypatch, after_epoch=2):
+        train(splits, settings, tmp_path / "cut")
     again = train(splits, resumed(tmp_path / "cut", None, [], {})[1], tmp_path / "cut", resume=True)
     assert again.record["model_digest"] == whole.record["model_digest"]
 
@@ -298,16 +298,8 @@ def test_bf16_trains_the_same_way(splits, settings, tmp_path):
 
 
 def test_killed_before_the_first_epoch_a_run_begins_anew_with_what_is_cached(splits, settings, tmp_path, monkeypatch):
-    class _Killed(BaseException):
-        pass
-
-    def dies(*_):
-        raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("frostline.train_finetune.fit_head", dies)
-        with pytest.raises(_Killed):
-            train(splits, settings, tmp_path / "cut")
+    with killed(monkeypatch, "frostline.train_finetune.fit_head"):
+        train(splits, settings, tmp_path / "cut")
     source, saved = resumed(tmp_path / "cut", None, [], {})
     assert (source, saved) == (splits.record["source"], settings)
     monkeypatch.setattr("frostline.engine.Engine.run", _only_padding(splits))
@@ -315,16 +307,8 @@ def test_killed_before_the_first_epoch_a_run_begins_anew_with_what_is_cached(spl
 
 
 def test_a_run_does_not_go_on_with_other_data_and_is_left_as_it_is(splits, settings, tmp_path, monkeypatch):
-    class _Killed(BaseException):
-        pass
-
-    def dies(*_):
-        raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "write_predictions", dies)
-        with pytest.raises(_Killed):
-            train(splits, settings, tmp_path / "cut")
+    with killed(monkeypatch, Run, "write_predictions"):
+        train(splits, settings, tmp_path / "cut")
     before = {path: path.read_bytes() for path in (tmp_path / "cut").rglob("*") if path.is_file()}
     other = load_data(tinted_folders(tmp_path / "other", ["2", "10", "nut"], 20))
     with pytest.raises(UserError, match="not those that the run began with"):
@@ -368,22 +352,10 @@ def test_what_rates_freeze_is_not_counted_as_trained(splits, settings, tmp_path)
 
 
 def test_a_finder_has_its_picture_after_a_resume(splits, settings, tmp_path, monkeypatch):
-    class _Killed(BaseException):
-        pass
-
     settings = settings.with_values(find_lr=True, epochs=3)
     whole = train(splits, settings, tmp_path / "whole")
-    real = Run.add_history
-
-    def dies(self, row):
-        real(self, row)
-        if row.get("epoch") == 2:
-            raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "add_history", dies)
-        with pytest.raises(_Killed):
-            train(splits, settings, tmp_path / "cut")
+    with killed(monkeypatch, after_epoch=2):
+        train(splits, settings, tmp_path / "cut")
     again = train(splits, settings, tmp_path / "cut", resume=True)
     assert again.record["model_digest"] == whole.record["model_digest"]
     assert sum(row.get("stage") == "lr-finder" for row in again.history()) > 10

@@ -95,24 +95,20 @@ def train(
         "precision": precision,
         "views": views,
         "fit": fit,
-        "train_from": train_from,
-        "augment": augment,
     }
-    chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget), "group": group, "memory": parse_gigabytes(memory)}
+    chosen |= {"train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
+    chosen |= {"stop_at": stop_at, "budget": parse_seconds(budget)}
     chosen |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     values = {key: value for key, value in chosen.items() if value is not None}
+    _check_together(resume, seeds, out, overwrite)
     if resume is not None:
         values |= {"recipe": recipe} if recipe else {}
-        if seeds is not None or out is not None:
-            raise typer.BadParameter("--resume goes on with one run, where it is: leave out --seeds and --out.")
         data, settings = choosing.resumed(resume, config, set_ or [], values, data)
         out = resume
     elif data is None:
         raise typer.BadParameter("Missing data to train on (or --resume RUN).")
     else:
         settings = choosing.settings_from(recipe, config, set_ or [], values, data)
-    if seeds is not None and overwrite:
-        raise typer.BadParameter("--seeds goes on with what is in --out: leave out --overwrite, or name another folder.")
     if seeds is not None:
         from frostline.repeat import train_seeds
 
@@ -121,6 +117,14 @@ def train(
         return
     run = experiment.train(data, settings, out, overwrite=overwrite, resume=resume is not None, csv=csv, tensorboard=tensorboard)
     show.finished(run, data)
+
+
+def _check_together(resume: Path | None, seeds: int | None, out: Path | None, overwrite: bool) -> None:
+    """Options of ``train`` that exclude one another."""
+    if resume is not None and (seeds is not None or out is not None):
+        raise typer.BadParameter("--resume goes on with one run, where it is: leave out --seeds and --out.")
+    if seeds is not None and overwrite:
+        raise typer.BadParameter("--seeds goes on with what is in --out: leave out --overwrite, or name another folder.")
 
 
 @app.command()

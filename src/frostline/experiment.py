@@ -85,33 +85,37 @@ def train(
         run.write_environment(describe())
         splits = _data(loaded or data, chosen, run)
         trained = trained_on(splits, chosen, run, stop)
-        for row in trained.record.get("lr_finder", {}).get("curve", ()):
-            run.add_history({"stage": "lr-finder", **row})
-        digest = _save(trained, splits, chosen, run)
-        ready = stop.elapsed()
-        say(f"Model saved after {ready:.1f} s: {run.model_folder} ({digest})")
-        accuracy, stages = _judge(trained, splits, run)
-        record = {
-            "recipe": chosen.recipe,
-            "data": splits.record.get("source", ""),
-            "parameters": trained.architecture["parameters"],
-            "trainable_parameters": trained.architecture["trainable_parameters"],
-            "training_seconds": round(ready, 3),
-            "total_seconds": round(stop.elapsed(), 3),
-            "peak_memory": watch.peak(),
-            "model_digest": digest,
-            "test_accuracy": accuracy,
-            **({"stages": stages} if stages else {}),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "ended": trained.record["ended"],
-        }
+        record = _saved_and_judged(trained, splits, chosen, run, stop)
         _draw(trained, chosen, run)
-        run.finish(record)
+        run.finish({**record, "peak_memory": watch.peak()})
         if "Ctrl-C" not in record["ended"]:  # what a person has ended early can go on
             shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
     if csv or tensorboard:
         run.export_history(csv=csv, tensorboard=tensorboard)
     return run
+
+
+def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run: Run, stop: StopRule) -> dict[str, Any]:
+    """Write the model, then judge it; returns the run's record."""
+    for row in trained.record.get("lr_finder", {}).get("curve", ()):
+        run.add_history({"stage": "lr-finder", **row})
+    digest = _save(trained, splits, settings, run)
+    ready = stop.elapsed()
+    say(f"Model saved after {ready:.1f} s: {run.model_folder} ({digest})")
+    accuracy, stages = _judge(trained, splits, run)
+    return {
+        "recipe": settings.recipe,
+        "data": splits.record.get("source", ""),
+        "parameters": trained.architecture["parameters"],
+        "trainable_parameters": trained.architecture["trainable_parameters"],
+        "training_seconds": round(ready, 3),
+        "total_seconds": round(stop.elapsed(), 3),
+        "model_digest": digest,
+        "test_accuracy": accuracy,
+        **({"stages": stages} if stages else {}),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "ended": trained.record["ended"],
+    }
 
 
 def _same_data(data: str | Path | Splits, settings: Settings, run: Run) -> tuple[Source | None, Splits]:
