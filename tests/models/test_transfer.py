@@ -55,6 +55,36 @@ def test_lower_and_upper_are_the_whole(name, where, first, shape):
     assert below | above == {id(parameter) for parameter in whole.parameters()}
 
 
+@pytest.mark.parametrize(("name", "where", "shape"), [(name, where, shape) for name, where, _, shape in CUTS if where != "all"])
+def test_gradients_above_the_line_are_the_losss_slope(name, where, shape):
+    """In double precision, along a drawn direction through all that trains, from both sides."""
+    whole, size = network(name)
+    line = cut(whole, where, size, name)
+    made = Trainable(line.upper, nn.LazyLinear(3), shape)
+    generator = torch.Generator().manual_seed(2)
+    x, y = torch.rand(4, *shape, generator=generator, dtype=torch.double), torch.arange(4) % 3
+    made.double()(x)  # the head takes its width
+    made.train()
+    trained = list(made.parameters())
+    along = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * p.detach().std().nan_to_num(1) for p in trained]
+
+    @torch.no_grad()
+    def loss(step):
+        move(step)
+        found = float(nn.functional.cross_entropy(made(x), y))
+        move(-step)
+        return found
+
+    def move(step):
+        for parameter, direction in zip(trained, along, strict=True):
+            parameter += step * direction
+
+    nn.functional.cross_entropy(made(x), y).backward()
+    slope = sum(float((parameter.grad * direction).sum()) for parameter, direction in zip(trained, along, strict=True))
+    assert slope != 0
+    assert (loss(1e-7) - loss(-1e-7)) / 2e-7 == pytest.approx(slope, rel=1e-4)
+
+
 def test_every_boundary_of_a_network_splits_it():
     whole, size = network("timm:test_resnet")
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))

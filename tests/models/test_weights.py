@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data import create_transform
+from torch import nn
 
+from frostline.config import Settings
+from frostline.convert import FromUint8
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
+from frostline.frozen import _loaded
+from frostline.models.backbones import BACKBONES
 from frostline.models.weights import architecture_of, at_hand, load
+from frostline.preprocess import stored_image
 
 NAME, SIZE = "timm:test_resnet", (64, 64)
 
@@ -55,6 +63,38 @@ def test_a_folder_in_the_hubs_layout(tiny_weights):
     given = load_file(tiny_weights / "model.safetensors")
     for name, value in loaded.network.network.state_dict().items():
         torch.testing.assert_close(value, given[name], rtol=0, atol=0)
+
+
+def seen(folder, pixels):
+    """What the network is given of a photo, by the product."""
+    _, preprocess = _loaded(Settings(backbone=NAME, weights=folder, image_size=96, fit="crop"), None)
+    stored = torch.from_numpy(stored_image(pixels, preprocess).copy())
+    return FromUint8(nn.Identity(), preprocess)(stored[None])[0]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_photo_is_seen_as_timm_shows_it(name, folder):
+    """timm's own preprocessing of each backbone's weights, value by value where nothing is cut off."""
+    config = timm.get_pretrained_cfg(BACKBONES[name].timm).to_dict()
+    given = {key: config[key] for key in ("mean", "std", "interpolation", "crop_pct")}
+    timms = {key: given[key] for key in ("mean", "std", "interpolation")}
+
+    def shown(pixels, crop):
+        return create_transform((3, 96, 96), crop_pct=crop, is_training=False, **timms)(Image.fromarray(pixels))
+
+    square, wide = drawn_images(1, 200, 200, seed=1)[0], drawn_images(1, 200, 330, seed=2)[0]
+    whole = reconfigure(folder, pretrained_cfg={**given, "crop_pct": 1.0})
+    torch.testing.assert_close(seen(whole, square), shown(square, 1.0), rtol=0, atol=1e-5)
+    cut = reconfigure(folder, pretrained_cfg=given)
+    # timm reduces, then cuts; we cut, then reduce: a pixel's place may differ by half of one
+    assert (seen(cut, wide) - shown(wide, given["crop_pct"])).abs().mean() < 0.05
+
+
+def test_golden_values_of_timms_imagenet_preprocessing(folder):
+    cfg = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "interpolation": "bicubic", "crop_pct": 0.875}
+    found = seen(reconfigure(folder, pretrained_cfg=cfg), np.full((120, 150, 3), (255, 0, 128), np.uint8))
+    wanted = torch.tensor([2.2489083, -2.0357143, 0.4264924])  # (1 − .485) / .229, −.456 / .224, (128/255 − .406) / .225
+    torch.testing.assert_close(found, wanted[:, None, None].expand(3, 96, 96), rtol=0, atol=1e-6)
 
 
 def test_loading_twice_gives_the_same(tiny_weights):
