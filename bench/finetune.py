@@ -73,7 +73,8 @@ def ours() -> None:
     from frostline.data.batches import FeatureBatches
     from frostline.loop import fit
     from frostline.models.backbones import FeatureNetwork, build
-    from frostline.models.transfer import Trainable, cut, parameter_groups
+    from frostline.models.transfer import Trainable, cut
+    from frostline.optim import parameter_groups
 
     size = (SIDE, SIDE)
     line = cut(FeatureNetwork(build("mobilenetv2", size)).eval(), "block_12", size, "mobilenetv2")

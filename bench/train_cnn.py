@@ -75,11 +75,13 @@ def ours(network: str) -> None:
     from frostline.models.cnn import make_network
     from frostline.models.device import pick_precision
 
-    settings = Settings(device="cpu", epochs=1, optimizer="sgd", lr=0.01, batch_size=BATCH, label_smoothing=0.1)
+    settings = Settings(
+        device="cpu", epochs=1, optimizer="sgd", lr=0.01, batch_size=BATCH, label_smoothing=0.1, mirror=True, shift=2
+    )
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, IMAGES)
-    changes = make_augmentations(True, 2, 0, mean)
+    changes = make_augmentations(settings, mean)
     batches = ArrayBatches(pixels, labels, BATCH, mean=mean, std=std, augmentations=changes, shuffle=True)
     validation = ArrayBatches(pixels[:BATCH], labels[:BATCH], BATCH, mean=mean, std=std)
     model = make_network(network, 10, (32, 32))

@@ -40,9 +40,9 @@ LAYERS = [
     "data.splits",
     "data.reading",
     "data.augment",
+    "data.views",
     "data.batches",
     "data.mixing",
-    "data.views",
     # predictions, scores and the record of a run: all from saved values
     "predictions",
     "metrics",
@@ -74,6 +74,7 @@ LAYERS = [
     "linear",
     "anytime",
     "models.heads",
+    "models.fast",
     "models.cnn",
     "checkpoints",
     "losses",

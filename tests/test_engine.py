@@ -7,6 +7,7 @@ from torch import nn
 
 from frostline import engine
 from frostline.convert import convert_head, convert_network, with_exact_layers
+from frostline.data.views import served
 from frostline.drawn import drawn_images
 from frostline.engine import BATCH, Engine, join, read_graph, save_graph, split_head, subgraph, with_views
 from frostline.environment import has_bf16
@@ -167,6 +168,14 @@ def test_the_mirrored_view_is_the_mirror_images_features_bit_for_bit(real, preci
         np.testing.assert_array_equal(both, wanted)
     else:  # twice the rows in one inference may choose other kernels
         np.testing.assert_allclose(both, wanted, rtol=0.05, atol=0.05 * wanted.max())
+
+
+def test_six_views_are_the_image_moved_and_mirrored_before_the_network(two):
+    images = drawn_images(5, 32, 32)
+    seen = [images[:, rows][:, :, columns] for rows, columns in (served(number, (32, 32)) for number in range(6))]
+    plain = Engine(two, "f32")
+    wanted = np.stack([plain.features(np.ascontiguousarray(view)) for view in seen], axis=1)
+    np.testing.assert_allclose(Engine(with_views(two, 6), "f32").features(images), wanted, atol=1e-6)
 
 
 def test_one_view_is_the_graph_itself(two):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.config import Settings
-from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, rate, trainable_groups
+from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate, trainable_groups
 
 
 def test_rates_by_hand():
@@ -35,6 +35,53 @@ def test_each_group_keeps_its_own_base_rate():
         schedule.step()
     assert [pair[0] for pair in seen] == pytest.approx([1, 0.75, 0.5, 0.25])
     assert [pair[1] for pair in seen] == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+MUON = Settings(optimizer="muon", lr=0.1, momentum=0.6)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(4, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Linear(8, 2)
+        self.norm.weight.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+def test_muon_takes_filters_and_leaves_the_head_and_shifts_to_adam():
+    network = Small()
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = parameter_groups(network, MUON.with_values(rates=("head.*=0.5", "*=1")))
+    kinds = {names[id(parameter)]: (group["use_muon"], group["lr"]) for group in groups for parameter in group["params"]}
+    plain = (False, 0.1)
+    assert kinds == {"conv.weight": (True, 0.1), "norm.bias": plain, "head.weight": (False, 0.05), "head.bias": (False, 0.05)}
+
+
+def test_a_step_of_muon_is_a_turn_that_keeps_the_filters_norm():
+    torch.manual_seed(0)
+    network, x = Small(), torch.randn(16, 4, 6, 6)
+    optimizer = make_optimizer(parameter_groups(network, MUON), MUON)
+    before = network.conv.weight.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), torch.arange(16) % 2).backward()
+        optimizer.step()
+        assert float(network.conv.weight.detach().norm()) == pytest.approx(float(before.norm()))
+    assert not torch.equal(before, network.conv.weight)
+
+
+def test_the_direction_of_muon_has_equal_singular_values():
+    network = nn.Conv2d(4, 8, 3, bias=False)
+    nn.init.orthogonal_(network.weight)
+    optimizer = make_optimizer([{"params": [network.weight], "use_muon": True}], MUON.with_values(lr=1e-3))
+    before = network.weight.detach().clone()
+    network.weight.grad = torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(1))
+    optimizer.step()
+    moved = ((before - network.weight.detach()) / 1e-3).flatten(1)
+    # three steps of Newton and Schulz bring them near 1, not to it; keeping the norm takes away the part along the weights
+    assert 0.5 < torch.linalg.svdvals(moved).median() < 1.4
 
 
 def test_a_budget_that_ends_first_draws_the_schedule_with_it():

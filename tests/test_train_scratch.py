@@ -25,12 +25,23 @@ def without_pictures(monkeypatch):
     monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
-@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("views", [1, 2, 6])
 def test_validation_is_predicted_as_the_saved_model_predicts(splits, tmp_path, views):
     run = train(splits, SETTINGS.with_values(views=views), tmp_path / "run")
     chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
     np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
     assert run.read("scores/validation.json")["accuracy"] == pytest.approx(run.history()[-1]["validation_accuracy"])
+
+
+def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):
+    values = {"network": "fast-small", "optimizer": "muon", "lr": 0.1, "momentum": 0.6, "alternate": True, "shift": 2, "views": 6}
+    settings = SETTINGS.with_values(**values, epochs=3, rates=("head.*=0.1", "*.bias=0.1", "*=1"))
+    run = train(splits, settings, tmp_path / "run")
+    chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
+    np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
+    assert run.record["trainable_parameters"] < run.record["parameters"]
+    again = train(splits, settings, tmp_path / "again")
+    assert again.record["model_digest"] == run.record["model_digest"]
 
 
 def test_a_budget_gives_a_whole_schedule(splits, tmp_path):

@@ -51,7 +51,7 @@ class Settings:
     weights: str = ""  # folder in timm's hub layout or a safetensors file; empty: timm's hub
     excuse: tuple[str, ...] = ()  # weight names that may be missing or unexpected
     image_size: int = 0  # side the network sees; 0: the recipe's or the weights' own
-    views: int = 1  # 1: as is; 2: and mirrored
+    views: int = 1  # averaged when judging: 1: as is; 2: and mirrored; 6 (from scratch): and both moved by a pixel, to and fro
     feature_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     head: Head = "logistic"
     power: float = 0.75  # of features that are never negative, before a linear head with nothing trained below it
@@ -71,7 +71,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
     find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
     momentum: float = 0.9
@@ -91,6 +91,7 @@ class Settings:
 
     # pixels of training images, anew each epoch; with any of these a fine-tuning runs the whole network at every step
     mirror: bool = False  # random horizontal flips
+    alternate: bool = False  # from scratch: mirror every image in every other epoch, half of them in the first
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
     cutout: int = 0  # side of a random square set to the mean, 0 for none
     augment: tuple[Augment, ...] = ()
@@ -112,13 +113,16 @@ class Settings:
             if not low <= getattr(self, name) <= high:
                 wanted = f"a number between {low:g} and {high:g}"
                 raise UserError(f"Setting '{name}' is out of range.", expected=wanted, received=repr(getattr(self, name)))
+        if self.views not in (1, 2, 6) or (self.kind == "frozen" and self.views == 6):
+            wanted = "1 or 2" if self.kind == "frozen" else "1, 2 or 6"
+            raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
 
     @property
     def changes_pixels(self) -> bool:
         """Whether training images are to be seen changed, and differently in every epoch."""
-        return bool(self.mirror or self.shift or self.cutout or self.augment)
+        return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
     def with_values(self, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``."""
@@ -156,7 +160,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("validation_fraction", 0.01, 0.9),
     ("validation_max", 1, 10**9),
     ("image_size", 0, 4096),
-    ("views", 1, 2),
+    ("views", 1, 6),
     ("power", 0.1, 1),
     ("epochs", 1, 100_000),
     ("batch_size", 1, 65_536),

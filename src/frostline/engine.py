@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.data.views import served
 from frostline.environment import cores, has_bf16
 from frostline.errors import UserError
 from frostline.vino import ops, ov
@@ -117,19 +118,15 @@ def subgraph(graph: ov.Model, outputs: Sequence[str]) -> ov.Model:
 
 
 def with_views(graph: ov.Model, views: int) -> ov.Model:
-    """The body for V views: "features" become (B, V, D); view 0 is the image, view 1 its mirror image."""
+    """The body for the first V of ``data.views.SERVED``: "features" become (B, V, D); view 0 is the image itself."""
     body = graph.clone()
     parameter = body.get_parameters()[0]
     shape = body.inputs[0].get_partial_shape()
     images = ops.parameter(shape, np.uint8, name="images")
     images.output(0).set_names({"images"})
-    stacked = images.output(0)
-    if views == 2:
-        width = shape[2].get_length()
-        reversed_columns = ops.constant(np.arange(width)[::-1].astype(np.int64).copy())
-        mirrored = ops.gather(images, reversed_columns, ops.constant(np.int64(2)))
-        stacked = ops.concat([images, mirrored], 0).output(0)
-    parameter.output(0).replace(stacked)
+    size = (shape[1].get_length(), shape[2].get_length())
+    seen = [_seen_as(images, number, size) for number in range(views)]
+    parameter.output(0).replace(ops.concat(seen, 0).output(0) if views > 1 else images.output(0))
     features, *maps = (result.input_value(0) for result in body.get_results())
     D = features.get_partial_shape()[1].get_length()
     apart = ops.reshape(features, ops.constant(np.array([views, -1, D], np.int64)), special_zero=False)  # V B D
@@ -139,6 +136,14 @@ def with_views(graph: ov.Model, views: int) -> ov.Model:
         first = ops.split(maps[0], ops.constant(np.int64(0)), views).output(0) if views > 1 else maps[0]
         results.append(_result(first, "map"))
     return ov.Model(results, [images], "frostline")
+
+
+def _seen_as(images: ov.Node, number: int, size: tuple[int, int]) -> ov.Node:
+    """Images (B, h, w, 3) as the served view of this number."""
+    for axis, (places, side) in enumerate(zip(served(number, size), size, strict=True), start=1):
+        if not np.array_equal(places, np.arange(side)):
+            images = ops.gather(images, ops.constant(places), ops.constant(np.int64(axis)))
+    return images
 
 
 def join(body: ov.Model, head: ov.Model) -> ov.Model:

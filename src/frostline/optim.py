@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
+from timm.models import group_parameters
+from timm.optim.muon import Muon
 from torch import Tensor, nn
 
 from frostline.config import Settings
+from frostline.errors import UserError
 
 #: One-cycle rises for this share of the steps where the settings name no warm-up (Smith and Topin 2018).
 ONE_CYCLE_RISE = 0.25
@@ -20,7 +24,28 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Settings], torch.optim.Opt
     "sgd": lambda groups, s: torch.optim.SGD(
         groups, lr=s.lr, momentum=s.momentum, nesterov=s.momentum > 0, weight_decay=s.weight_decay, fused=True
     ),
+    "muon": lambda groups, s: _muon(groups, s),
 }
+
+
+def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:
+    """timm's Muon (Jordan 2024): filters step along an orthogonal matrix near their momentum; the rest are NAdamW's.
+
+    Three steps of Newton and Schulz, as airbench has it, and each filter bank keeps the norm that it began with, so that a rate
+    means the same turn throughout training. Groups say ``use_muon``; where none does, timm goes by a parameter's shape.
+    """
+    how: dict[str, Any] = {"nesterov": True, "ns_steps": 3, "ns_coefficients": "original", "adjust_lr_fn": None}
+    made = Muon(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, **how)
+    turned = [parameter for group in made.param_groups if group.get("use_muon") for parameter in group["params"]]
+    norms = [(parameter, norm) for parameter in turned if (norm := parameter.detach().norm()) > 0]
+
+    @torch.no_grad()
+    def keep_norms(*_: Any) -> None:
+        for parameter, norm in norms:
+            parameter.mul_(norm / parameter.norm())
+
+    made.register_step_post_hook(keep_norms)
+    return made
 
 
 def trainable_groups(network: nn.Module) -> list[dict[str, Any]]:
@@ -31,6 +56,72 @@ def trainable_groups(network: nn.Module) -> list[dict[str, Any]]:
         {"params": [parameter for parameter in trainable if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = None) -> list[dict[str, Any]]:
+    """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
+
+    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, as in ``trainable_groups``. Muon
+    takes the matrices and filters of all but the head.
+
+    Args:
+        network: what trains; parameters that require no gradient stay as they are.
+        settings: ``rates``, ``lr``, ``layer_decay``.
+        backbone: timm's network, a part of which ``network`` is; needed where ``layer_decay`` is not 1.
+
+    Raises:
+        UserError: a name that no pattern matches, a pattern that cannot be read, or a backbone whose layers timm does not order.
+    """
+    rules = [_rule(text) for text in settings.rates]
+    decays = _layer_decays(backbone, settings.layer_decay) if settings.layer_decay != 1 else {}
+    groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        matching = [rate for pattern, rate in rules if fnmatchcase(name, pattern)]
+        if not matching:
+            raise UserError(
+                f"No pattern of 'rates' matches {name}.", expected="a last pattern *=1", received=", ".join(settings.rates)
+            )
+        rate, decayed = matching[0], parameter.dim() > 1
+        parameter.requires_grad_(rate is not None)
+        if rate is not None:
+            rate *= decays.get(id(parameter), 1.0)
+            turned = settings.optimizer == "muon" and _can_be_turned(name, parameter)
+            group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decayed else {"weight_decay": 0.0})}
+            group |= {"use_muon": turned} if settings.optimizer == "muon" else {}
+            groups.setdefault((rate, decayed, turned), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _can_be_turned(name: str, parameter: Tensor) -> bool:
+    """Whether Muon makes its step: matrices and filters with several inputs and outputs, but for the head's."""
+    return parameter.dim() > 1 and min(parameter.shape[:2]) > 1 and not name.startswith("head.")
+
+
+def _layer_decays(backbone: Any, decay: float) -> dict[int, float]:
+    """A factor for each of the backbone's parameters, by identity: the head's 1, and ``decay`` times as much for each layer below.
+
+    Layers as timm groups them (``group_matcher``); the decay is that of Clark et al. 2020 (ELECTRA), section 3.1.
+    """
+    try:
+        layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
+    except (AttributeError, NotImplementedError) as error:
+        raise UserError("timm does not order this network's layers.", hint="leave layer_decay at 1, and name rates") from error
+    named = dict(backbone.named_parameters())
+    top = max(layers.values()) + 1
+    return {id(named[name]): decay ** (top - layer) for name, layer in layers.items()}
+
+
+def _rule(text: str) -> tuple[str, float | None]:
+    pattern, _, rate = text.rpartition("=")
+    try:
+        factor = None if rate == "frozen" else float(rate)
+    except ValueError:
+        pattern, factor = "", None
+    if not pattern:
+        raise UserError("A rate is a pattern of names and a factor.", expected="head.*=10 or upper.*=frozen", received=text)
+    return pattern, factor
 
 
 def make_optimizer(parameters: Iterable[Tensor] | Iterable[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:

@@ -18,7 +18,8 @@ from frostline.errors import UserError
 from frostline.frozen import Below
 from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
 from frostline.models.traced import short_path
-from frostline.models.transfer import Trainable, parameter_groups
+from frostline.models.transfer import Trainable
+from frostline.optim import parameter_groups
 from frostline.progress import say
 
 #: Blocks of images through the frozen part that are timed, after as many that are not.

@@ -22,7 +22,8 @@ from frostline.feature_cache import raw
 from frostline.frozen import Below, freeze_below
 from frostline.heads import FittedHead, fit_head
 from frostline.loop import Fitted, fit, predict_log_probs
-from frostline.models.transfer import Trainable, parameter_groups
+from frostline.models.transfer import Trainable
+from frostline.optim import parameter_groups
 from frostline.plan import make_plan, say_plan
 from frostline.progress import say
 from frostline.runs import Run

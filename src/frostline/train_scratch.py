@@ -23,6 +23,8 @@ from frostline.files import scratch_array
 from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device
+from frostline.models.fast import WHITENING_IMAGES, begin_from
+from frostline.optim import parameter_groups
 from frostline.preprocess import Preprocess
 from frostline.progress import stage
 from frostline.runs import Run
@@ -38,12 +40,16 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     with run.timing("read"):
         preprocess, batches, judging = _read(splits, settings)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
+    begin_from(network, batches.normalised(WHITENING_IMAGES))
     with run.timing("compile"):  # what cannot be saved should not be trained first
         body = network.body.eval()
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
         kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
-        fitted = fit(network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, checkpoints=kept)
+        groups = parameter_groups(network, settings)
+        fitted = fit(
+            network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, parameters=groups, checkpoints=kept
+        )
         log_p = predict_log_probs(network, judging, settings)
     calibrated = recorded_temperature(log_p, splits.validation.labels)
     temperature = calibrated["temperature"]
@@ -87,6 +93,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         shuffle=True,
         balanced=settings.balance == "sampling",
         augmentations=make_augmentations(settings, mean),
+        alternate=settings.alternate,
         **common,
     )
     judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)
@@ -119,14 +126,14 @@ def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], 
 
 
 def _architecture(network: nn.Module, settings: Settings) -> dict[str, Any]:
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
     return {
         "kind": "scratch",
         "network": settings.network,
         "weights": "trained here from random weights",
         "features": _width(network),
-        "parameters": parameters,
-        "trainable_parameters": parameters,
+        "parameters": sum(count for count, _ in counts),
+        "trainable_parameters": sum(count for count, trains in counts if trains),
     }
 
 

@@ -4,6 +4,7 @@ import torch
 
 from frostline.data.augment import Mirror, Shift
 from frostline.data.batches import ArrayBatches, FeatureBatches, stream_seed
+from frostline.data.views import served
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
 
@@ -35,6 +36,33 @@ def test_two_views_are_the_image_and_its_mirror_image():
     assert torch.equal(two[:, 0], one)
     assert torch.equal(two[:, 1], one.flip(-1))
     assert torch.equal(y, same)
+
+
+def test_six_views_are_those_that_are_served():
+    x = next(arrays(views=6).epoch(0))[0]
+    assert x.shape == (4, 6, 3, 4, 4)
+    for number in range(6):
+        rows, columns = served(number, (4, 4))
+        assert torch.equal(x[:, number], x[:, 0][:, :, rows][:, :, :, columns])
+
+
+def test_alternating_shows_every_image_both_ways_in_two_epochs():
+    plain = next(iter(arrays(40, 40).epoch(0)))[0]
+    batches = arrays(40, 40, alternate=True)
+    first, second, third = (next(batches.epoch(number))[0] for number in range(3))
+    mirrored = [torch.equal(x, image.flip(-1)) for x, image in zip(first, plain, strict=True)]
+    assert 8 <= sum(mirrored) <= 32
+    assert torch.equal(second, first.flip(-1))
+    assert torch.equal(third, first)
+    other = next(arrays(40, 40, alternate=True, seed=1).epoch(0))[0]
+    assert not torch.equal(other, first)
+
+
+def test_a_sample_is_from_all_over_the_data():
+    batches = arrays(10)
+    found = batches.normalised(4)
+    assert torch.equal(found, torch.cat([x for x, _ in batches.epoch(0)])[[0, 3, 6, 9]])
+    assert len(batches.normalised(100)) == 10
 
 
 def test_training_visits_every_row_once_an_epoch_in_a_new_order():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from frostline.data.rows import pixel_digests
-from frostline.data.views import seen_as, view_name
+from frostline.data.views import SERVED, seen_as, served, view_name
 from frostline.drawn import drawn_images
 
 IMAGES = drawn_images(40, 32, 48)
@@ -13,6 +13,26 @@ def test_the_first_two_are_the_image_and_its_mirror_image():
     np.testing.assert_array_equal(seen_as(IMAGES, DIGESTS, 0), IMAGES)
     np.testing.assert_array_equal(seen_as(IMAGES, DIGESTS, 1), IMAGES[:, :, ::-1])
     assert [view_name(number) for number in range(4)] == ["image", "mirror", "shifted-2", "cropped-3"]
+
+
+def test_served_views_by_hand():
+    image = np.arange(12).reshape(3, 4)
+    seen = [image[rows][:, columns].tolist() for rows, columns in (served(number, (3, 4)) for number in range(len(SERVED)))]
+    assert seen[0] == image.tolist()
+    assert seen[1] == image[:, ::-1].tolist()
+    # looking a pixel down and right: the rows 1, 2, 1 and the columns 1, 2, 3, 2, the border reflected
+    assert seen[2] == [[5, 6, 7, 6], [9, 10, 11, 10], [5, 6, 7, 6]]
+    assert seen[3] == [[5, 4, 5, 6], [1, 0, 1, 2], [5, 4, 5, 6]]
+    assert seen[4] == [row[::-1] for row in seen[2]]
+    assert seen[5] == [row[::-1] for row in seen[3]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 1)])
+def test_served_views_of_the_smallest_images_stay_inside(size):
+    for number in range(len(SERVED)):
+        for places, side in zip(served(number, size), size, strict=True):
+            assert len(places) == side
+            assert set(places.tolist()) <= set(range(side))
 
 
 @pytest.mark.parametrize("number", [2, 5])

@@ -12,7 +12,8 @@ from frostline.errors import UserError
 from frostline.models.backbones import FeatureNetwork, build
 from frostline.models.keras_names import keras_blocks
 from frostline.models.layers import seeded
-from frostline.models.transfer import Trainable, cut, parameter_groups
+from frostline.models.transfer import Trainable, cut
+from frostline.optim import parameter_groups
 
 #: A network, what a person types, where it then begins, and the activations' shape at 64 pixels (transformers: 224).
 CUTS = [

@@ -14,7 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frostline.data.augment import Augmentation, augment
+from frostline.data.augment import Augmentation, Mirror, augment
+from frostline.data.views import served
+
+#: In place of an epoch's number: which images are mirrored in the first of the epochs that alternate.
+_FIRST_MIRRORED = 2**32 - 1
 
 
 class Batches(Protocol):
@@ -90,7 +94,9 @@ class ArrayBatches(OrderedRows):
         labels: (N,) int64.
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
-        views: 2 for evaluation with the mirrored image beside the image, as the finished model does: x is (B, 2, C, H, W).
+        views: for evaluation more than one of ``data.views.SERVED``, as the finished model averages them: x is (B, V, C, H, W).
+        alternate: mirror a random half of the images in the first epoch, and each in every other epoch from then on, so that two
+            epochs show every image both ways (Jordan 2024, section 3.6).
         shuffle: a new permutation of all rows each epoch; false for evaluation.
         balanced: instead of a permutation as many rows with replacement, every class as often as every other.
     """
@@ -106,6 +112,7 @@ class ArrayBatches(OrderedRows):
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
         views: int = 1,
+        alternate: bool = False,
         shuffle: bool = False,
         balanced: bool = False,
         device: torch.device | str = "cpu",
@@ -117,6 +124,10 @@ class ArrayBatches(OrderedRows):
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
+        first = torch.rand(self.rows, generator=generator(seed, _FIRST_MIRRORED)) < 0.5
+        self._mirrored_first = first.to(self.device) if alternate else None
+        places = [served(number, images.shape[1:3]) for number in range(views)]
+        self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
         # (pixel − 255 mean) / (255 std): one subtraction and one product, with no pass that scales to [0, 1].
         self._mean = torch.tensor([255 * value for value in mean], device=device)[:, None, None]
         self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
@@ -125,9 +136,20 @@ class ArrayBatches(OrderedRows):
         drawn = generator(self.seed, number)
         for rows in self.order(drawn):
             batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
+            if self._mirrored_first is not None:
+                batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number % 2))
             batch = augment(batch, self.augmentations, drawn)
             x = (batch.float() - self._mean).mul_(self._scale)
-            yield torch.stack([x, x.flip(-1)], dim=1) if self.views == 2 else x, self.labels[rows]
+            yield self._seen(x) if self.views > 1 else x, self.labels[rows]
+
+    def normalised(self, rows: int) -> Tensor:
+        """At most ``rows`` images from all over the data, unaugmented, as (R, C, H, W)."""
+        images = self.images[:: -(-self.rows // rows)]
+        return (images.permute(0, 3, 1, 2).float() - self._mean).mul_(self._scale)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """(B, V, C, H, W) of (B, C, H, W)."""
+        return torch.stack([x.index_select(2, rows).index_select(3, columns) for rows, columns in self._places], dim=1)
 
 
 class FeatureBatches(OrderedRows):

@@ -25,6 +25,24 @@ STRENGTH = 0.3
 Image8 = NDArray[np.uint8]
 
 
+#: The views that a finished model averages, in order: mirrored or not, and by how many pixels down and right it looks. The
+#: first, the first two or all of them. After airbench (Jordan 2024, section 3.5), which weighs the moved ones half.
+SERVED = ((False, 0, 0), (True, 0, 0), (False, 1, 1), (False, -1, -1), (True, 1, 1), (True, -1, -1))
+
+
+def served(number: int, size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows and which columns of an image of ``size`` (H, W) its served view ``number`` consists of."""
+    mirrored, down, right = SERVED[number]
+    rows, columns = (_reflected(np.arange(side) + moved, side) for side, moved in zip(size, (down, right), strict=True))
+    return rows, columns[::-1].copy() if mirrored else columns
+
+
+def _reflected(index: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    """Indices beyond [0, side) folded back, the outermost pixels not repeated."""
+    last = max(side - 1, 1)
+    return np.minimum(np.abs((index + last) % (2 * last) - last), side - 1) if side > 1 else np.zeros_like(index)
+
+
 def view_name(number: int) -> str:
     """The name that a view has in the cache's key."""
     return NAMES[number] if number < len(NAMES) else f"{_kind(number)}-{number}"

@@ -1,32 +1,14 @@
-"""The sources' two networks, trained from scratch: ``cnn-vgg`` (source B) and ``cnn-small`` (source D)."""
+"""Networks trained from scratch, by name: the sources' ``cnn-vgg`` (B) and ``cnn-small`` (D), and the fast ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 from frostline.errors import UserError, nearest
-from frostline.models.layers import NORM_EPSILON, NORM_MOMENTUM, Dropout, keras_start, seeded
-
-
-class Classifier(nn.Module):
-    """A network in two parts: ``body`` from images to D features, ``head`` from features to K logits.
-
-    V views of an image, (N, V, 3, H, W), become (N, V, K), as a head makes of (N, V, D).
-
-    Args:
-        body: (N, 3, H, W) normalised float images to (N, D) features.
-        head: (N, D) features to (N, K) logits.
-    """
-
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.body, self.head = body, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.body(images.flatten(0, -4))
-        return self.head(features.unflatten(0, images.shape[:-3]) if images.dim() > 4 else features)
+from frostline.models.fast import fast
+from frostline.models.layers import NORM_EPSILON, NORM_MOMENTUM, Classifier, Dropout, keras_start, seeded
 
 
 class _Layers:
@@ -70,7 +52,7 @@ def cnn_vgg(classes: int, size: tuple[int, int]) -> Classifier:
             layers.convolve(width, norm=True)
         layers.pool(dropout=0.2)
     layers.dense(256, dropout=0.45)
-    return Classifier(nn.Sequential(*layers.modules), nn.Linear(256, classes))
+    return keras_start(Classifier(nn.Sequential(*layers.modules), nn.Linear(256, classes)))
 
 
 def cnn_small(classes: int, size: tuple[int, int]) -> Classifier:
@@ -84,21 +66,22 @@ def cnn_small(classes: int, size: tuple[int, int]) -> Classifier:
         layers.convolve(width, norm=False)
         layers.pool()
     layers.dense(256, dropout=0.5)
-    return Classifier(nn.Sequential(*layers.modules), nn.Linear(256, classes))
+    return keras_start(Classifier(nn.Sequential(*layers.modules), nn.Linear(256, classes)))
 
 
 #: Name → builder from (classes K, size (H, W)); the weights come from torch's global generator (see ``make_network``).
 NETWORKS: dict[str, Callable[[int, tuple[int, int]], Classifier]] = {
     "cnn-small": cnn_small,
     "cnn-vgg": cnn_vgg,
+    "fast-small": fast((64, 256, 256)),
+    "fast-medium": fast((128, 384, 384)),
+    "fast-large": fast((128, 512, 512), depth=3),
 }
 
 
 def make_network(name: str, classes: int, size: tuple[int, int], seed: int = 0) -> Classifier:
-    """A scratch network by name, with Keras' starting weights drawn from ``seed``; an unknown name is a ``UserError``."""
+    """A scratch network by name, its starting weights drawn from ``seed``; an unknown name is a ``UserError``."""
     if name not in NETWORKS:
         raise UserError(f"There is no network '{name}'.", received=name, hint=nearest(name, sorted(NETWORKS)))
     with seeded(seed):
-        network = NETWORKS[name](classes, size)
-        keras_start(network)
-    return network
+        return NETWORKS[name](classes, size)

@@ -1,9 +1,10 @@
-"""Layers and starting weights that the scratch networks and the dense heads share; all as Keras has them."""
+"""What the scratch networks and the dense heads share: their shape, layers and starting weights as Keras has them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,27 @@ from torch.nn import functional
 #: validation scores of short trainings wrong; the trained weights do not depend on it.
 NORM_EPSILON = 1e-3
 NORM_MOMENTUM = 0.1
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Classifier(nn.Module):
+    """A network in two parts: ``body`` from images to D features, ``head`` from features to K logits.
+
+    V views of an image, (N, V, 3, H, W), become (N, V, K), as a head makes of (N, V, D).
+
+    Args:
+        body: (N, 3, H, W) normalised float images to (N, D) features.
+        head: (N, D) features to (N, K) logits.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images.flatten(0, -4))
+        return self.head(features.unflatten(0, images.shape[:-3]) if images.dim() > 4 else features)
 
 
 class Dropout(nn.Module):
@@ -66,7 +88,7 @@ class PenalisedLinear(nn.Linear):
         return self.l2 * self.weight.square().sum()
 
 
-def keras_start(network: nn.Module) -> nn.Module:
+def keras_start(network: Network) -> Network:
     """Glorot-uniform weights and zero biases in every convolution and linear layer, in place (Keras' default)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

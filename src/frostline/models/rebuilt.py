@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from frostline.data.views import served
 from frostline.models.backbones import FeatureNetwork, build
 from frostline.models.eager import EagerEngine
 from frostline.models.heads import HEADS, CompressedLinear, make_head
@@ -56,14 +57,15 @@ def _head(architecture: Mapping[str, Any], classes: int, state: Mapping[str, Ten
 
 
 class _Views:
-    """Features (n, V, D) of blocks, view 1 being the mirror image."""
+    """Features (n, V, D) of blocks, for the first V views that are served."""
 
     def __init__(self, engine: EagerEngine, views: int) -> None:
         self.engine, self.views, self.batch = engine, views, engine.batch
 
     def run(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[np.float32], ...]]:
         for block in blocks:
-            seen = [block, block[:, :, ::-1]][: self.views]
+            places = [served(number, block.shape[1:3]) for number in range(self.views)]
+            seen = [block[:, rows][:, :, columns] for rows, columns in places]
             yield (np.stack([features for (features,) in self.engine.run(seen)], axis=1),)
 
 

@@ -9,16 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from frostline.config import Settings
-from frostline.errors import UserError
 from frostline.models.backbones import FeatureNetwork, as_map
 from frostline.models.folded import folded_batchnorm
 from frostline.models.traced import Traced
@@ -118,6 +113,7 @@ class Trainable(nn.Module):
         super().__init__()
         self.upper, self.head, self.shape, self.train_batchnorm = upper, head, shape, train_batchnorm
         self.drop, self.noise = drop, noise
+        self.requires_grad_(True)  # weights are loaded frozen
 
     def forward(self, activations: Tensor) -> Tensor:
         lead = activations.shape[: activations.dim() - len(self.shape)]
@@ -144,59 +140,3 @@ class Trainable(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
-
-
-def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = None) -> list[dict[str, Any]]:
-    """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
-
-    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, as in ``trainable_groups``.
-
-    Args:
-        network: what trains.
-        settings: ``rates``, ``lr``, ``layer_decay``.
-        backbone: timm's network, a part of which ``network`` is; needed where ``layer_decay`` is not 1.
-
-    Raises:
-        UserError: a name that no pattern matches, a pattern that cannot be read, or a backbone whose layers timm does not order.
-    """
-    rules = [_rule(text) for text in settings.rates]
-    decays = _layer_decays(backbone, settings.layer_decay) if settings.layer_decay != 1 else {}
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
-    for name, parameter in network.named_parameters():
-        matching = [rate for pattern, rate in rules if fnmatchcase(name, pattern)]
-        if not matching:
-            raise UserError(
-                f"No pattern of 'rates' matches {name}.", expected="a last pattern *=1", received=", ".join(settings.rates)
-            )
-        rate, decayed = matching[0], parameter.dim() > 1
-        parameter.requires_grad_(rate is not None)
-        if rate is not None:
-            rate *= decays.get(id(parameter), 1.0)
-            group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decayed else {"weight_decay": 0.0})}
-            groups.setdefault((rate, decayed), group)["params"].append(parameter)
-    return list(groups.values())
-
-
-def _layer_decays(backbone: Any, decay: float) -> dict[int, float]:
-    """A factor for each of the backbone's parameters, by identity: the head's 1, and ``decay`` times as much for each layer below.
-
-    Layers as timm groups them (``group_matcher``); the decay is that of Clark et al. 2020 (ELECTRA), section 3.1.
-    """
-    try:
-        layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
-    except (AttributeError, NotImplementedError) as error:
-        raise UserError("timm does not order this network's layers.", hint="leave layer_decay at 1, and name rates") from error
-    named = dict(backbone.named_parameters())
-    top = max(layers.values()) + 1
-    return {id(named[name]): decay ** (top - layer) for name, layer in layers.items()}
-
-
-def _rule(text: str) -> tuple[str, float | None]:
-    pattern, _, rate = text.rpartition("=")
-    try:
-        factor = None if rate == "frozen" else float(rate)
-    except ValueError:
-        pattern, factor = "", None
-    if not pattern:
-        raise UserError("A rate is a pattern of names and a factor.", expected="head.*=10 or upper.*=frozen", received=text)
-    return pattern, factor

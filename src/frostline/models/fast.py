@@ -1,0 +1,121 @@
+"""Networks for small images that learn in few passes: a whitening first layer, then convolutions that begin as identities.
+
+The shape follows the published facts of airbench (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv
+2404.00498) and of its forerunners (Page 2018, "How to train your ResNet"): a frozen 2×2 convolution that whitens patches, both
+signs of each direction; 3×3 convolutions without biases, the first filters of each a Dirac identity; BatchNorm with a shift and no
+scale; GELU; the maximum over what is left of the picture; a linear head on features divided by nine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from frostline.errors import UserError
+from frostline.models.layers import Classifier
+
+#: Of the share that BatchNorm's running statistics keep a step, airbench has 0.6; torch counts what they take up.
+NORM_MOMENTUM = 0.4
+#: What the features are divided by before the head.
+HEAD_DIVISOR = 9.0
+#: Added to the variances of patches before they are divided by (Page 2018).
+WHITENING_EPSILON = 5e-4
+#: Images from which the patches' covariance is taken.
+WHITENING_IMAGES = 5000
+
+
+class Whitening(nn.Conv2d):
+    """A frozen 2×2 convolution from 3 channels to 24 that makes patches' directions uncorrelated and of one size.
+
+    Its bias trains. Before ``begin_from`` its weights are those of a random convolution.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 24, 2)
+        self.weight.requires_grad_(False)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def begin_from(self, images: Tensor) -> None:
+        """Take the eigenvectors of the covariance of all 2×2 patches of normalised images (N, 3, H, W), in float64."""
+        patches = functional.unfold(images.cpu(), 2).transpose(1, 2).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(torch.cov(patches.T.double(), correction=0))
+        directions = (vectors / (values + WHITENING_EPSILON).sqrt()).T.flip(0)
+        # an eigenvector's sign is arbitrary: its largest entry is made positive, so that every machine has the same filters
+        largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+        directions = (directions * largest.sign()).view(12, 3, 2, 2)
+        self.weight.copy_(torch.cat([directions, -directions]))
+
+
+def begin_from(network: nn.Module, images: Tensor) -> None:
+    """Let the whitening layer of ``network``, where it has one, take its weights from normalised training images (N, 3, H, W)."""
+    for module in network.modules():
+        if isinstance(module, Whitening):
+            module.begin_from(images)
+
+
+class _Group(nn.Module):
+    """Convolution, 2×2 maximum, then more convolutions; a third layer adds the second's input, as airbench96 does."""
+
+    def __init__(self, inputs: int, outputs: int, window: tuple[int, int], depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([_conv(inputs if i == 0 else outputs, outputs) for i in range(depth)])
+        self.norms = nn.ModuleList([_norm(outputs) for _ in range(depth)])
+        self.pool = nn.MaxPool2d(window)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the maximum before BatchNorm, as airbench has it: a quarter of the pixels to normalise
+        x = functional.gelu(self.norms[0](self.pool(self.convs[0](x))))
+        begun = x
+        for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if number:
+                x = norm(conv(x))
+                x = functional.gelu(x + begun if number == 2 else x)
+        return x
+
+
+class _Pooled(nn.Module):
+    """(B, C, h, w) to (B, C): the maximum over the picture, divided by nine."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3)) / HEAD_DIVISOR
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    with torch.no_grad():
+        nn.init.dirac_(conv.weight[:inputs])
+    return conv
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, momentum=NORM_MOMENTUM)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def fast(widths: Sequence[int], depth: int = 2) -> Callable[[int, tuple[int, int]], Classifier]:
+    """A builder (classes K, size (H, W)) of a network with a group of ``depth`` convolutions for each width.
+
+    Any size from 4×4 on; a side that has shrunk to one pixel is no longer halved. Smaller images are a ``UserError``.
+    """
+
+    def build(classes: int, size: tuple[int, int]) -> Classifier:
+        if min(size) < 4:
+            raise UserError(
+                "The fast networks need images of at least 4 pixels a side.",
+                received=f"{size[0]}×{size[1]}",
+                hint="--set network=cnn-small",
+            )
+        layers: list[nn.Module] = [Whitening(), nn.GELU()]
+        inputs, sides = 24, (size[0] - 1, size[1] - 1)
+        for width in widths:
+            window = (min(2, sides[0]), min(2, sides[1]))
+            layers.append(_Group(inputs, width, window, depth))
+            inputs, sides = width, (sides[0] // window[0], sides[1] // window[1])
+        return Classifier(nn.Sequential(*layers, _Pooled()), nn.Linear(inputs, classes, bias=False))
+
+    return build
