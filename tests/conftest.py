@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,19 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"architecture": "test_resnet", "license": "cc0-1.0", "pretrained_cfg": given}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every figure that is written, still to be looked into."""
+    from matplotlib.figure import Figure
+
+    written: list[Any] = []
+    original = Figure.savefig
+
+    def savefig(self: Any, *args: Any, **options: Any) -> None:
+        written.append(self)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return written

@@ -53,6 +53,7 @@ LAYERS = [
     "compare",
     "plots",
     "plots_search",
+    "plots_compare",
     # compiled graphs, frozen features
     "vino",
     "engine",

@@ -179,3 +179,24 @@ def test_a_changed_record_is_refused(tmp_path: Path) -> None:
     for judge in (compare.table, compare.pairs):
         with pytest.raises(UserError, match="was changed or damaged"):
             judge([run])
+
+
+def test_a_curve_has_every_moment_at_which_something_was_judged(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "tuned") as run:
+        for stage in ("data", "compile", "activations", "head"):
+            run.timings[stage] = 10.0
+        with run.timing("fit"):
+            pass
+        run.add_history({"stage": "features", "images": 5, "seconds": 3.0, "validation_accuracy": 0.5})
+        run.add_history({"stage": "head", "epoch": 1, "seconds": 1.0, "elapsed": 35.0, "validation_accuracy": 0.7})
+        run.add_history({"epoch": 1, "seconds": 9.0, "elapsed": 52.0, "validation_accuracy": 0.8})
+        run.add_history({"stage": "lr-finder", "lr": 0.1, "loss": 2.0})
+        run.write_predictions("validation-head", with_hits(75))
+        run.write_predictions("validation", with_hits(90))
+        run.finish({"training_seconds": 60.0})
+    found = compare.curves([Run.open(tmp_path / "tuned")])
+    assert [(round(seconds), accuracy) for seconds, accuracy in found["tuned"]] == [(23, 0.5), (40, 0.75), (52, 0.8), (60, 0.9)]
+
+
+def test_a_run_that_tells_no_time_has_no_curve(tmp_path: Path) -> None:
+    assert compare.curves([finished(tmp_path / "a", with_hits(90))]) == {"a": []}

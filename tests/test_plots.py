@@ -26,22 +26,6 @@ POINTS = [
 ]
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every figure that is written, still to be looked into."""
-    from matplotlib.figure import Figure
-
-    written: list[Any] = []
-    original = Figure.savefig
-
-    def savefig(self: Any, *args: Any, **options: Any) -> None:
-        written.append(self)
-        original(self, *args, **options)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return written
-
-
 def texts(figure: Any) -> list[str]:
     from matplotlib.text import Text
 

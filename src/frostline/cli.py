@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -168,6 +168,8 @@ def predict(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    plot: Annotated[Literal["time"] | None, typer.Option(help="A picture: validation accuracy against seconds.")] = None,
+    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("compare.png"),
     json: Json = False,
 ) -> None:
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
@@ -178,6 +180,13 @@ def compare(
     opened = [Run.open(folder) for folder in runs]
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
     typer.echo(json_module.dumps({"runs": rows, "pairs": tests})) if json else show.comparison(rows, tests)
+    if plot is not None:
+        from frostline.compare import curves
+        from frostline.plots_compare import accuracy_against_seconds
+        from frostline.progress import say
+
+        accuracy_against_seconds(curves(opened), output, "Accuracy against time")
+        say(f"Picture: {output}")
 
 
 @app.command()

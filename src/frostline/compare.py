@@ -18,7 +18,7 @@ from frostline.calibrate import expected_calibration_error
 from frostline.errors import UserError
 from frostline.metrics import score
 from frostline.predictions import Predictions
-from frostline.runs import MODEL, SETTINGS, Run
+from frostline.runs import MODEL, SETTINGS, TIMINGS, Run
 
 #: A difference is called one below this corrected p.
 ALPHA = 0.05
@@ -55,6 +55,31 @@ def _row(name: str, run: Run, split: str) -> dict[str, Any]:
         **{key: run.record.get(key) for key in _TOLD},
         "model_bytes": sum(path.stat().st_size for path in files) if files else None,
     }
+
+
+def curves(runs: Sequence[Run]) -> dict[str, list[tuple[float, float]]]:
+    """For each run its validation accuracy against the seconds since its command was given, in order of time.
+
+    A point for every epoch, for every block of images that a head was fitted on, for each stage that was kept, and for the
+    finished model, whose time is that at which it was saved.
+    """
+    return {name: _curve(run) for name, run in zip(_names(runs), runs, strict=True)}
+
+
+def _curve(run: Run) -> list[tuple[float, float]]:
+    spent = run.read(TIMINGS) if TIMINGS in run.names() else {}
+    began = sum(spent.get(stage, 0.0) for stage in ("data", "compile"))
+    points = []
+    for row in run.history():
+        if row.get("validation_accuracy") is None or row.get("stage") == "head":
+            continue
+        points.append((row["elapsed"] if "elapsed" in row else began + row["seconds"], row["validation_accuracy"]))
+    if "validation-head" in run.splits:
+        ready = began + sum(spent.get(stage, 0.0) for stage in ("activations", "head"))
+        points.append((ready, score(run.predictions("validation-head"))["accuracy"]))
+    if run.record.get("training_seconds") is not None and "validation" in run.splits:
+        points.append((run.record["training_seconds"], score(run.predictions("validation"))["accuracy"]))
+    return sorted(points)
 
 
 def pairs(runs: Sequence[Run], split: str = "test") -> list[dict[str, Any]]:

@@ -117,7 +117,6 @@ class _FineTuning:
         )
 
         def on_epoch(row: dict[str, Any]) -> None:
-            row.setdefault("elapsed", round(stop.elapsed(), 1))  # of a resumed run's earlier epochs: as it was
             run.add_history(row)
             accuracy = row["validation_accuracy"]
             if settings.announce and not passed and accuracy >= settings.announce:

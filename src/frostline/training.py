@@ -185,7 +185,7 @@ class Training:
         row = {**row, **self.validate()}
         if not math.isfinite(row["validation_loss"]):
             diverged("The validation loss is not finite after training", row["epoch"] - 1, self.steps, row["lr"])
-        row["seconds"] = time.monotonic() - self.started
+        row |= {"seconds": time.monotonic() - self.started, "elapsed": round(self.stop.elapsed(), 1)}
         self.best.offer(row)
         return row
 

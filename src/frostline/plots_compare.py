@@ -1,0 +1,62 @@
+"""Pictures of several runs. Pure functions of records, as in ``plots``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from frostline.errors import UserError
+from frostline.plots import DARK, new_figure
+
+#: Okabe and Ito's colours but for yellow, which is hard to see on white; then dashes tell more runs apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+
+
+def accuracy_against_seconds(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
+    """Validation accuracy against seconds since the command, a line a run, the finished model marked; the time is logarithmic.
+
+    Args:
+        curves: (seconds, accuracy) of each run in order of time; runs without points are left out.
+        path: the PNG to write.
+        title: of the picture.
+
+    Raises:
+        UserError: no run has a point.
+    """
+    drawn = {name: points for name, points in curves.items() if points}
+    if not drawn:
+        raise UserError(
+            "None of these runs tells when it reached which accuracy.", expected="runs that 'frostline train' has finished"
+        )
+    with new_figure(path, title, 8, 4.8) as figure:
+        axes = figure.subplots()
+        for number, (name, points) in enumerate(drawn.items()):
+            seconds, accuracy = [max(point[0], 0.1) for point in points], [100 * point[1] for point in points]
+            colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
+            label = f"{name}: {accuracy[-1]:.1f} % after {_duration(seconds[-1])}"
+            axes.plot(seconds, accuracy, dash, color=colour, marker=".", markersize=5, label=label)
+            axes.plot(seconds[-1], accuracy[-1], "o", color=colour, markersize=8)
+        axes.set(xscale="log", xlabel="time since the command, reading and compiling included", ylabel="validation accuracy (%)")
+        _label_times(axes)
+        figure.legend(loc="outside lower center", ncols=2, labelcolor=DARK)
+
+
+def _label_times(axes: Any) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    marks = (0.1, 1, 3, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
+    axis = axes.xaxis
+    axis.set_major_locator(FixedLocator(marks))
+    axis.set_major_formatter(FuncFormatter(lambda seconds, _: _duration(seconds)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _duration(seconds: float) -> str:
+    """0.5 s, 42 s, 12 min, 2 h."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h"

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from frostline.cli import app
+from frostline.errors import UserError
+from frostline.plots_compare import _duration, accuracy_against_seconds
+
+pytest.importorskip("matplotlib")
+
+CURVES = {
+    "fast-94": [(20.0, 0.6), (100.0, 0.9), (400.0, 0.94)],
+    "mobilenetv2-frozen": [(110.0, 0.88)],
+    "nothing": [],
+}
+
+
+def test_every_run_with_a_point_has_its_line(tmp_path: Path, figures: list[Any]) -> None:
+    path = tmp_path / "plot.png"
+    accuracy_against_seconds(CURVES, path, "Accuracy against time")
+    with Image.open(path) as image:
+        assert image.size[0] > 1000
+    (figure,) = figures
+    (axes,) = figure.axes
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == ["fast-94: 94.0 % after 6.67 min", "mobilenetv2-frozen: 88.0 % after 1.83 min"]
+    assert list(lines[0].get_ydata()) == [60.0, 90.0, 94.0]
+    assert axes.get_xscale() == "log"
+
+
+def test_more_runs_than_colours_differ_in_dashes(tmp_path: Path, figures: list[Any]) -> None:
+    accuracy_against_seconds({f"run {number}": [(1.0, 0.5), (2.0, 0.6)] for number in range(12)}, tmp_path / "p.png", "many")
+    lines = [line for line in figures[0].axes[0].lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+
+
+def test_no_run_with_a_time_is_the_persons_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tells when"):
+        accuracy_against_seconds({"a": []}, tmp_path / "p.png", "none")
+    assert not (tmp_path / "p.png").exists()
+
+
+def test_times_are_said_in_a_persons_units() -> None:
+    assert [_duration(seconds) for seconds in (0.5, 42, 90, 7200, 9000)] == ["0.5 s", "42 s", "1.5 min", "2 h", "2.5 h"]
+
+
+def test_the_command_needs_runs(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "speed"]).exit_code == 2
