@@ -54,3 +54,17 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return written
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_weights: Path) -> Any:
+    """Settings of the frozen path with a network that takes milliseconds."""
+    from frostline.config import Settings
+
+    values: dict[str, Any] = {"image_size": 48, "device": "cpu", "precision": "f32", "l2": (1e-3, 1e-1)}
+    return Settings(recipe="tiny", backbone="timm:test_resnet", weights=str(tiny_weights), **values)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)

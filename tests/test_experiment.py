@@ -36,17 +36,8 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def frozen(tiny_weights):
-    """Settings of the frozen path with a network that takes milliseconds."""
-    return Settings(
-        recipe="tiny-frozen",
-        backbone="timm:test_resnet",
-        weights=str(tiny_weights),
-        image_size=48,
-        device="cpu",
-        precision="f32",
-        l2=(1e-3, 1e-1),
-    )
+def frozen(tiny):
+    return tiny.with_values(recipe="tiny-frozen")
 
 
 @pytest.fixture(scope="module")

@@ -5,30 +5,15 @@ import pytest
 from drawing import encoded, put, tinted_folders
 from PIL import Image
 
-from frostline.config import Settings
 from frostline.experiment import train
 from frostline.serve.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture(scope="module")
-def settings(tiny_weights):
-    return Settings(
-        recipe="tiny",
-        backbone="timm:test_resnet",
-        weights=str(tiny_weights),
-        image_size=32,
-        device="cpu",
-        precision="f32",
-        l2=(1e-2, 1e-1),
-        epochs=1,
-        batch_size=16,
-        lr=1e-3,
-    )
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
+def settings(tiny):
+    return tiny.with_values(image_size=32, l2=(1e-2, 1e-1), epochs=1, batch_size=16, lr=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from frostline import convert, engine, frozen
-from frostline.config import Settings
 from frostline.convert import FromUint8
 from frostline.data.imageset import ImageSet
 from frostline.data.rows import pixel_digests
@@ -22,20 +21,17 @@ STORED = (20, 24)
 
 
 @pytest.fixture
-def settings(tiny_weights):
-    values = {"backbone": "timm:test_resnet", "weights": str(tiny_weights), "image_size": 48, "device": "cpu", "precision": "f32"}
-    return Settings(**values)
+def settings(tiny):
+    return tiny
 
 
 @pytest.fixture(scope="module")
-def kept(tiny_weights, tmp_path_factory):
+def kept(tiny, tmp_path_factory):
     """The graphs folder that a first call leaves."""
     home = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROSTLINE_HOME", str(home))
-        freeze(
-            Settings(backbone="timm:test_resnet", weights=str(tiny_weights), image_size=48, device="cpu", precision="f32"), STORED
-        )
+        freeze(tiny, STORED)
     return home / "graphs"
 
 

@@ -9,30 +9,19 @@ from drawing import tinted_folders
 
 from frostline.artifact import read_card
 from frostline.choosing import resumed
-from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import entries
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture(scope="module")
-def settings(tiny_weights):
-    return Settings(
-        recipe="tiny-finetune",
-        backbone="timm:test_resnet",
-        weights=str(tiny_weights),
-        train_from="layer4",
-        image_size=48,
-        device="cpu",
-        precision="f32",
-        l2=(1e-3, 1e-1),
-        epochs=2,
-        batch_size=16,
-        optimizer="adamw",
-        lr=1e-3,
-        views=2,
+def settings(tiny):
+    return tiny.with_values(
+        recipe="tiny-finetune", train_from="layer4", epochs=2, batch_size=16, optimizer="adamw", lr=1e-3, views=2
     )
 
 
@@ -42,11 +31,6 @@ def splits(tmp_path_factory):
     tinted_folders(root / "train", ["10", "2", "nut"], 40)
     tinted_folders(root / "test", ["10", "2", "nut"], 10, start=500)
     return load_data(root)
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
 class _Killed(BaseException):

@@ -8,6 +8,8 @@ from frostline.config import Settings
 from frostline.experiment import load_data, train
 from frostline.serve.predictor import Predictor
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SETTINGS = Settings(
     recipe="cnn-small", kind="scratch", network="cnn-small", epochs=2, batch_size=20, device="cpu", precision="f32", lr=3e-3
 )
@@ -18,11 +20,6 @@ def splits(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     tinted_folders(root, ["10", "2", "nut"], 40)
     return load_data(root, SETTINGS)
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
 @pytest.mark.parametrize("views", [1, 2, 6])

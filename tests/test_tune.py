@@ -101,18 +101,8 @@ def test_an_interrupted_trial_does_not_count(splits, settings, tmp_path, monkeyp
     assert len(tune(splits, settings, ["lr"], [], 2, tmp_path)) == 2
 
 
-def test_cuts_are_searched(splits, tiny_weights, tmp_path):
-    settings = Settings(
-        recipe="tiny",
-        backbone="timm:test_resnet",
-        weights=str(tiny_weights),
-        image_size=32,
-        epochs=1,
-        device="cpu",
-        precision="f32",
-        l2=(1e-2,),
-        lr=1e-3,
-    )
+def test_cuts_are_searched(splits, tiny, tmp_path):
+    settings = tiny.with_values(image_size=32, epochs=1, l2=(1e-2,), lr=1e-3)
     rows = tune(splits, settings, ["lr", "mixup"], ["layer3", "layer4"], 2, tmp_path)
     assert {row["train_from"] for row in rows} <= {"layer3", "layer4"}
     assert tomllib.loads((tmp_path / "best.toml").read_text())["train_from"] in ("layer3", "layer4")

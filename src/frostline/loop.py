@@ -121,10 +121,10 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
     settings, rows = training.settings, training.batches.rows
     if settings.find_lr and not training.history:
         training.rates = find_rate(training)
-        if training.rates["lr"] == settings.lr:
-            say(f"The learning-rate finder found no rate at which the loss falls: it stays {settings.lr:g}.", "yellow")
-        else:
+        if training.rates["found"]:
             say(f"The learning-rate finder takes {training.rates['lr']:.2g} instead of {settings.lr:g}.")
+        else:
+            say(f"The learning-rate finder found no rate at which the loss falls: it stays {settings.lr:g}.", "yellow")
     try:
         with stage("train", total=settings.epochs * rows) as bar:
             bar.advance(len(training.history) * rows)

@@ -33,8 +33,8 @@ def find_rate(training: Training) -> dict[str, Any]:
     """Find a learning rate for a training that has not begun, and set it; the network is left as it was.
 
     Returns:
-        ``lr``: the rate found, in place of the settings' ``lr`` (groups keep their factors on it), which it is where the loss fell
-        at no rate; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every step of the test.
+        ``lr``: the rate found, in place of the settings' ``lr`` (groups keep their factors on it); ``found``: false where the loss
+        fell at no rate, and ``lr`` is still the settings'; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every step of the test.
     """
     live = live_tensors(training.network)
     before, optimizer = [tensor.detach().clone() for tensor in live], copy.deepcopy(training.optimizer.state_dict())
@@ -49,10 +49,11 @@ def find_rate(training: Training) -> dict[str, Any]:
             tensor.copy_(value)
     training.optimizer.load_state_dict(optimizer)
     wanted = training.settings.lr
-    rate = steepest(curve) or wanted
+    found = steepest(curve)
+    rate = wanted if found is None else found
     training.schedule.base = [each * rate / wanted for each in base]
     training.schedule.go_on(0)
-    return {"lr": rate, "curve": curve}
+    return {"lr": rate, "found": found is not None, "curve": curve}
 
 
 def _grown(training: Training, base: list[float]) -> Iterator[dict[str, float]]:

@@ -7,7 +7,6 @@ import pytest
 from drawing import tinted_folders
 
 from frostline import convert
-from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.serve.predictor import Predictor
@@ -22,11 +21,9 @@ def uncompilable(monkeypatch):
 
 
 @pytest.mark.parametrize("head", ["logistic", "dense-d"])
-def test_without_a_compiled_graph(uncompilable, tiny_weights, tmp_path, capsys, monkeypatch, head):
+def test_without_a_compiled_graph(uncompilable, tiny, tmp_path, capsys, monkeypatch, head):
     data = tinted_folders(tmp_path / "data", ["a", "b", "c"], 40)
-    settings = Settings(
-        backbone="timm:test_resnet", weights=str(tiny_weights), image_size=48, device="cpu", precision="f32", views=2, head=head
-    )
+    settings = tiny.with_values(views=2, head=head)
     run = train(data, settings, tmp_path / "run")
     said = capsys.readouterr().err
     assert "could not be compiled" in said
