@@ -34,7 +34,8 @@ def find_rate(training: Training) -> dict[str, Any]:
 
     Returns:
         ``lr``: the rate found, in place of the settings' ``lr`` (groups keep their factors on it); ``found``: false where the loss
-        fell at no rate, and ``lr`` is still the settings'; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every step of the test.
+        fell at no rate, and ``lr`` is still the settings'; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every
+        step of the test.
     """
     live = live_tensors(training.network)
     before, optimizer = [tensor.detach().clone() for tensor in live], copy.deepcopy(training.optimizer.state_dict())
