@@ -47,6 +47,8 @@ LAYERS = [
     "predictions",
     "metrics",
     "calibrate",
+    "abstaining",
+    "conformal",
     "records",
     "history",
     "runs",

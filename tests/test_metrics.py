@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judged import predictions
 from sklearn import metrics as sk
 
 from frostline import metrics
@@ -17,12 +18,6 @@ from frostline.predictions import Predictions
 pytestmark = pytest.mark.filterwarnings("ignore:.*(y_pred contains classes not in y_true|single label).*:UserWarning")
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
-
-
-def predictions(labels: list[int] | np.ndarray, probabilities: np.ndarray) -> Predictions:
-    n, k = probabilities.shape
-    ids, digests = np.array([f"row/{i}" for i in range(n)]), np.array([b"%d" % i for i in range(n)], dtype="S16")
-    return Predictions(ids.astype(np.str_), np.asarray(labels, np.int64), probabilities, tuple("abcdefghijklmnop"[:k]), digests)
 
 
 def one_hot(predicted: list[int], k: int) -> np.ndarray:
@@ -120,9 +115,9 @@ def test_hand_worked_record() -> None:
     assert scores["accuracy"] == 0.5
     assert scores["confusion"] == [[2, 1, 0], [1, 1, 0], [1, 0, 0]]
     a, b, c = scores["per_class"]
-    assert a == {"class": "a", "precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
-    assert b == {"class": "b", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
-    assert c == {"class": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert a == {"class": "a", "precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "support": 3, "roc_auc": 0.5}
+    assert b == {"class": "b", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2, "roc_auc": 5 / 8}
+    assert c == {"class": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1, "roc_auc": 0.5}
     assert scores["most_confused"] == [
         {"truth": "a", "predicted": "b", "count": 1, "share": 1 / 3},
         {"truth": "b", "predicted": "a", "count": 1, "share": 0.5},
@@ -187,5 +182,36 @@ def test_the_order_of_rows_does_not_matter(p: Predictions, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(p))
     other = Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
     ours, theirs = metrics.score(p), metrics.score(other)
-    assert ours.pop("log_loss") == pytest.approx(theirs.pop("log_loss"), abs=1e-12)
+    for name in ("log_loss", "brier_score"):
+        assert ours.pop(name) == pytest.approx(theirs.pop(name), abs=1e-12)
     assert ours == theirs
+
+
+def test_matthews_agrees_with_scikit_learn(case: Predictions) -> None:
+    matrix = metrics.confusion_matrix(case.labels, case.predicted, len(case.classes))
+    np.testing.assert_allclose(metrics.matthews(matrix), sk.matthews_corrcoef(case.labels, case.predicted), **CLOSE)
+
+
+def test_the_brier_score_agrees_with_scikit_learn(case: Predictions) -> None:
+    theirs = sum(sk.brier_score_loss(case.labels == k, case.probabilities[:, k], labels=[0, 1]) for k in range(len(case.classes)))
+    np.testing.assert_allclose(metrics.brier_score(case.probabilities, case.labels), theirs, rtol=0, atol=1e-9)
+
+
+def test_areas_agree_with_scikit_learn(case: Predictions) -> None:
+    for k, area in enumerate(metrics.roc_auc(case.probabilities, case.labels)):
+        own = case.labels == k
+        if own.all() or not own.any():
+            assert math.isnan(area)
+        else:
+            np.testing.assert_allclose(area, sk.roc_auc_score(own, case.probabilities[:, k]), **CLOSE)
+
+
+def test_scores_that_need_a_true_class_are_of_the_rows_that_have_one() -> None:
+    rng = np.random.default_rng(3)
+    p, labels = rng.dirichlet(np.ones(4), 40), rng.integers(0, 4, 40)
+    lost = np.concatenate([labels, np.full(10, -1)])
+    more = np.concatenate([p, rng.dirichlet(np.ones(4), 10)])
+    assert metrics.brier_score(more, lost) == metrics.brier_score(p, labels)
+    np.testing.assert_array_equal(metrics.roc_auc(more, lost), metrics.roc_auc(p, labels))
+    only = metrics.score(predictions([-1, -1], p[:2]))
+    assert (only["matthews"], only["brier_score"], only["roc_auc"]) == (None, None, None)

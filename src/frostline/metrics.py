@@ -4,7 +4,7 @@ Legend: N images, K classes. A *matrix* is a (K, K) confusion matrix of counts, 
 
 Rows of an unknown class (label -1: the model cannot know it) are wrong in accuracy and in top-k and count in n. They are false
 positives of the class predicted, so they lower precision, F1 and their averages. They stand outside what needs a true class:
-recall, support, the confusion matrix, balanced accuracy and log loss.
+recall, support, the confusion matrix, balanced accuracy, Matthews' correlation, log loss, Brier score and ROC areas.
 """
 
 from __future__ import annotations
@@ -116,6 +116,53 @@ def log_loss(probabilities: Floats, labels: Labels) -> float:
     return float(-np.log(own.astype(np.float64)).mean())
 
 
+def brier_score(probabilities: Floats, labels: Labels) -> float:
+    """Mean over rows of the squared distance between the probabilities and the truth's one-hot vector, in [0, 2] (Brier 1950,
+    Monthly Weather Review 78:1, his first form); 0 is best. Of the rows with a known class; NaN without any.
+    """
+    known = np.flatnonzero(labels != UNKNOWN)
+    if len(known) == 0:
+        return math.nan
+    distance = probabilities[known].astype(np.float64)
+    distance[np.arange(len(known)), labels[known]] -= 1
+    return float((distance**2).sum(axis=1).mean())
+
+
+def matthews(matrix: Counts) -> float:
+    """Matthews' correlation of truth and prediction for K classes, in [−1, 1] (Gorodkin 2004, Comput. Biol. Chem. 28:367, eq. 8).
+
+    0 where truth or prediction is of one class only, as scikit-learn has it; NaN without rows.
+    """
+    counts = matrix.astype(np.float64)
+    n, hits = counts.sum(), np.trace(counts)
+    if n == 0:
+        return math.nan
+    truth, claimed = counts.sum(axis=1), counts.sum(axis=0)
+    spread = math.sqrt((n * n - claimed @ claimed) * (n * n - truth @ truth))
+    return float((hits * n - truth @ claimed) / spread) if spread else 0.0
+
+
+def roc_auc(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
+    """(K,) area under each class' curve against all others: the chance that an image of the class has a higher probability of it
+    than one that is not, equals counting half (Hanley and McNeil 1982, Radiology 143:29).
+
+    Of the rows with a known class; NaN for a class that all of them or none of them have.
+    """
+    known = labels != UNKNOWN
+    p, y = probabilities[known], labels[known]
+    return np.array([_area(p[:, k], y == k) for k in range(probabilities.shape[1])], np.float64)
+
+
+def _area(scores: Floats, own: NDArray[np.bool_]) -> float:
+    positives = int(own.sum())
+    pairs = positives * (len(own) - positives)
+    if pairs == 0:
+        return math.nan
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # of equals the mean of their ranks, from 1
+    return float((ranks[places][own].sum() - positives * (positives + 1) / 2) / pairs)
+
+
 def most_confused(matrix: Counts, classes: tuple[str, ...], limit: int = 10) -> list[dict[str, Any]]:
     """The mistakes made most often, equals in class order: truth, predicted, count, and its share of the truth's images."""
     mistakes = matrix * (1 - np.eye(len(classes), dtype=np.int64))
@@ -131,8 +178,9 @@ def most_confused(matrix: Counts, classes: tuple[str, ...], limit: int = 10) -> 
 def score(predictions: Predictions) -> dict[str, Any]:
     """All scores as one JSON-ready record; see the module for how rows of an unknown class enter.
 
-    Keys: accuracy, n, interval (95 %), top_k, per_class, macro, weighted, balanced_accuracy, log_loss, confusion, most_confused,
-    unknown (rows), notes (sentences on what is undefined or zero by convention). What is undefined is null.
+    Keys: accuracy, n, interval (95 %), top_k, per_class (precision, recall, f1, support, roc_auc), macro, weighted,
+    balanced_accuracy, matthews, log_loss, brier_score, roc_auc (mean over classes), confusion, most_confused, unknown (rows),
+    notes (sentences on what is undefined or zero by convention). What is undefined is null.
 
     Raises:
         UserError: there are no rows.
@@ -144,16 +192,20 @@ def score(predictions: Predictions) -> dict[str, Any]:
     hits, lost = int(predictions.correct.sum()), labels == UNKNOWN
     matrix = confusion_matrix(labels, predicted, k)
     rows = per_class(matrix, np.bincount(predicted[lost], minlength=k))
+    areas = roc_auc(predictions.probabilities, labels)
     return {
         "accuracy": hits / n,
         "n": n,
         "interval": list(wilson_interval(hits, n)),
         "top_k": {str(top): top_k_accuracy(predictions.probabilities, labels, top) for top in (3, 5) if k > top},
-        "per_class": _class_rows(rows, predictions.classes),
+        "per_class": _class_rows(rows, areas, predictions.classes),
         "macro": macro_average(rows),
         "weighted": {name: _or_null(value) for name, value in weighted_average(rows).items()},
         "balanced_accuracy": _or_null(balanced_accuracy(matrix)),
+        "matthews": _or_null(matthews(matrix)),
         "log_loss": _or_null(log_loss(predictions.probabilities, labels)),
+        "brier_score": _or_null(brier_score(predictions.probabilities, labels)),
+        "roc_auc": None if np.isnan(areas).all() else float(np.nanmean(areas)),
         "confusion": matrix.tolist(),
         "most_confused": most_confused(matrix, predictions.classes),
         "unknown": int(lost.sum()),
@@ -165,8 +217,11 @@ def _or_null(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _class_rows(rows: dict[str, NDArray], classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [{"class": name, **{key: rows[key][i].item() for key in rows}} for i, name in enumerate(classes)]
+def _class_rows(rows: dict[str, NDArray], areas: NDArray[np.float64], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {"class": name, **{key: rows[key][i].item() for key in rows}, "roc_auc": _or_null(float(areas[i]))}
+        for i, name in enumerate(classes)
+    ]
 
 
 def _notes(support: Counts, predicted: Labels, unknown: int, classes: tuple[str, ...]) -> list[str]:
@@ -178,7 +233,7 @@ def _notes(support: Counts, predicted: Labels, unknown: int, classes: tuple[str,
     if unknown:
         notes.append(f"{unknown} rows are of a class the model does not know: wrong in accuracy and precision, left out elsewhere.")
     if unknown and support.sum() == 0:
-        notes.append("No row has a known class: weighted averages, balanced accuracy and log loss are undefined (null).")
+        notes.append("No row has a known class: averages, log loss and all else that needs a true class are undefined (null).")
     return notes
 
 

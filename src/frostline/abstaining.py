@@ -1,0 +1,98 @@
+"""A model that may say "not sure": how right its answers are when it answers only where it is sure enough.
+
+An image is answered where the highest probability is at least a threshold; *coverage* is the share answered. After El-Yaniv and
+Wiener 2010 (JMLR 11:1605) and Geifman and El-Yaniv 2017 (arXiv 1705.08500). Images of an unknown class are wrong wherever they are
+answered. Choose a threshold on validation, and judge it on images that had no part in it. Legend: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.errors import UserError
+from frostline.metrics import wilson_interval
+from frostline.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Accuracy against coverage, a point for every confidence that occurs, from the surest images to all of them.
+
+    Attributes:
+        thresholds: (M,) falling: what is answered is at least as sure.
+        answered: (M,) images answered.
+        hits: (M,) of them rightly.
+        n: images in all.
+    """
+
+    thresholds: NDArray[np.float64]
+    answered: NDArray[np.int64]
+    hits: NDArray[np.int64]
+    n: int
+
+    @property
+    def coverage(self) -> NDArray[np.float64]:
+        """(M,) rising, in (0, 1]."""
+        return self.answered / self.n
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """(M,) of what is answered."""
+        return self.hits / self.answered
+
+    @property
+    def area_under_risk(self) -> float:
+        """Mean share of wrong answers over all coverages 1/N, 2/N, …, 1 (AURC, Geifman et al. 2019, arXiv 1805.08206); 0 is best.
+
+        Equally sure images are answered together: the points between are those of a random order of them.
+        """
+        steps = np.diff(np.concatenate([[0], self.answered]))
+        wrong = np.concatenate([[0], self.answered - self.hits])
+        total = 0.0
+        for before, after, last, step in zip(wrong[:-1], wrong[1:], self.answered, steps, strict=True):
+            taken = np.arange(1, step + 1)
+            total += float(((before + (after - before) * taken / step) / (last - step + taken)).sum())
+        return total / self.n
+
+
+def coverage_curve(predictions: Predictions) -> Coverage:
+    """Accuracy against coverage of predictions.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    if len(predictions) == 0:
+        raise UserError("There is nothing to score.", expected="at least one predicted image", received="none")
+    sure, correct = predictions.probabilities.max(axis=1).astype(np.float64), predictions.correct
+    thresholds, places = np.unique(-sure, return_inverse=True)
+    answered, hits = np.bincount(places), np.bincount(places, weights=correct).astype(np.int64)
+    return Coverage(-thresholds, np.cumsum(answered), np.cumsum(hits), len(predictions))
+
+
+def threshold_for(curve: Coverage, accuracy: float) -> dict[str, Any] | None:
+    """The lowest threshold at which answers are right at least as often as wanted; None where no threshold has that.
+
+    Returns:
+        threshold, coverage, accuracy, interval (95 %, Wilson, of the accuracy), answered and n, all on the rows of the curve: the
+        threshold was chosen on them, so on others expect a little less.
+    """
+    enough = np.flatnonzero(curve.accuracy >= accuracy)
+    return at_threshold(curve, float(curve.thresholds[enough[-1]])) if len(enough) else None
+
+
+def at_threshold(curve: Coverage, threshold: float) -> dict[str, Any]:
+    """What a threshold gives: keys as in ``threshold_for``; accuracy and interval are null where nothing is answered."""
+    place = int((curve.thresholds >= threshold).sum()) - 1
+    answered, hits = (int(curve.answered[place]), int(curve.hits[place])) if place >= 0 else (0, 0)
+    return {
+        "threshold": threshold,
+        "coverage": answered / curve.n,
+        "accuracy": hits / answered if answered else None,
+        "interval": list(wilson_interval(hits, answered)) if answered else None,
+        "answered": answered,
+        "n": curve.n,
+    }

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from judged import predictions
+
+from frostline.abstaining import at_threshold, coverage_curve, threshold_for
+from frostline.errors import UserError
+from frostline.predictions import Predictions
+
+
+def two_classes(sure: list[float], right: list[bool]) -> Predictions:
+    """Rows whose first class is predicted with this probability, rightly or not."""
+    p = np.array([[each, 1 - each] for each in sure])
+    return predictions([0 if hit else 1 for hit in right], p)
+
+
+def test_by_hand() -> None:
+    curve = coverage_curve(two_classes([0.9, 0.6, 0.9, 0.7, 0.55], [True, False, True, False, True]))
+    np.testing.assert_allclose(curve.thresholds, [0.9, 0.7, 0.6, 0.55])
+    assert curve.answered.tolist() == [2, 3, 4, 5]
+    assert curve.hits.tolist() == [2, 2, 2, 3]
+    np.testing.assert_allclose(curve.coverage, [0.4, 0.6, 0.8, 1.0])
+    np.testing.assert_allclose(curve.accuracy, [1, 2 / 3, 0.5, 0.6])
+    # wrong shares after 1, 2, 3, 4, 5 answers
+    assert curve.area_under_risk == pytest.approx((0 + 0 + 1 / 3 + 2 / 4 + 2 / 5) / 5)
+
+
+def test_a_threshold_for_a_wanted_accuracy_answers_as_many_as_it_can() -> None:
+    curve = coverage_curve(two_classes([0.9, 0.6, 0.9, 0.7, 0.55], [True, False, True, False, True]))
+    assert threshold_for(curve, 0.99)["threshold"] == pytest.approx(0.9)  # type: ignore[index]
+    found = threshold_for(curve, 0.6)  # reached by all of them again, though not on the way
+    assert found is not None
+    assert (found["coverage"], found["accuracy"], found["answered"], found["n"]) == (1.0, 0.6, 5, 5)
+    assert found["interval"][0] < 0.6 < found["interval"][1]
+    assert threshold_for(coverage_curve(two_classes([0.9, 0.8], [False, True])), 0.9) is None
+
+
+def test_a_threshold_above_all_answers_nothing() -> None:
+    found = at_threshold(coverage_curve(two_classes([0.9, 0.6], [True, True])), 0.95)
+    assert (found["coverage"], found["accuracy"], found["interval"]) == (0.0, None, None)
+
+
+def test_what_no_class_is_right_for_is_wrong_where_it_is_answered() -> None:
+    curve = coverage_curve(predictions([-1, 0], np.array([[0.9, 0.1], [0.8, 0.2]])))
+    assert curve.accuracy.tolist() == [0.0, 0.5]
+
+
+def test_nothing_to_score() -> None:
+    with pytest.raises(UserError, match="nothing to score"):
+        coverage_curve(predictions([], np.zeros((0, 3))))
+
+
+@given(st.lists(st.tuples(st.integers(50, 60), st.booleans()), min_size=1, max_size=40))
+def test_every_point_counts_what_it_says(rows: list[tuple[int, bool]]) -> None:
+    judged = two_classes([sure / 100 + 0.001 for sure, _ in rows], [right for _, right in rows])
+    curve = coverage_curve(judged)
+    for threshold, answered, hits in zip(curve.thresholds, curve.answered, curve.hits, strict=True):
+        chosen = judged.probabilities.max(axis=1) >= threshold
+        assert (answered, hits) == (chosen.sum(), judged.correct[chosen].sum())
+    assert curve.answered[-1] == len(rows)
+    assert 0 <= curve.area_under_risk <= 1
