@@ -91,7 +91,9 @@ def test_a_clear_difference_and_none(tmp_path: Path) -> None:
     assert [row["difference"] for row in rows] == [-0.1, -0.11, -0.01]
     assert [row["p"] for row in rows] == [2 / 2**10, 2 / 2**11, 1.0]
     assert [row["p_holm"] for row in rows] == [2 * 2 / 2**10, 3 * 2 / 2**11, 1.0]
-    assert rows[0]["verdict"] == "b is better than a on these 100 images (p = 0.0039, corrected for 3 pairs)"
+    assert rows[0]["verdict"] == (
+        "b is better than a by 10.00 points, 95 % interval 3.43 to 16.18, on these 100 images (p = 0.0039, corrected for 3 pairs)"
+    )
     assert rows[2]["verdict"] == "b and c cannot be told apart on these 100 images (p = 1, corrected for 3 pairs)"
     (only,) = compare.pairs(runs[:2])
     assert only["p_holm"] == only["p"]
@@ -200,3 +202,19 @@ def test_a_curve_has_every_moment_at_which_something_was_judged(tmp_path: Path) 
 
 def test_a_run_that_tells_no_time_has_no_curve(tmp_path: Path) -> None:
     assert compare.curves([finished(tmp_path / "a", with_hits(90))]) == {"a": []}
+
+
+def test_the_interval_of_a_difference_by_hand() -> None:
+    # 11 and 1 of 102 after the added images: 10 / 102 ± 1.96 √((12 / 102 − (10 / 102)²) / 102)
+    low, high = compare.paired_interval(10, 0, 100)
+    assert (low, high) == pytest.approx((0.0342, 0.1618), abs=5e-4)
+    assert compare.paired_interval(0, 10, 100) == pytest.approx((-high, -low))
+    assert compare.paired_interval(0, 0, 0) == (-1.0, 1.0)
+
+
+def test_the_interval_of_a_difference_holds_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for a, b, n in [(0.05, 0.02, 200), (0.3, 0.3, 50), (0.02, 0.0, 400)]:
+        drawn = rng.multinomial(n, [a, b, 1 - a - b], 4000)
+        held = [low <= a - b <= high for low, high in (compare.paired_interval(int(x), int(y), n) for x, y, _ in drawn)]
+        assert 0.93 < np.mean(held) < 0.99

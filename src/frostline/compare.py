@@ -5,6 +5,7 @@ Everything is computed from the saved predictions again, so runs older than a sc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from frostline.calibrate import expected_calibration_error
 from frostline.errors import UserError
-from frostline.metrics import score
+from frostline.metrics import Z95, score
 from frostline.predictions import Predictions
 from frostline.runs import MODEL, SETTINGS, TIMINGS, Run
 
@@ -85,8 +86,8 @@ def _curve(run: Run) -> list[tuple[float, float]]:
 def pairs(runs: Sequence[Run], split: str = "test") -> list[dict[str, Any]]:
     """Each pair of runs on the same images: difference of accuracy, exact McNemar test, Holm's correction, a verdict.
 
-    Keys: a, b (names), n, only_a and only_b (images that only this one got right), difference (accuracy of a less that of b), p,
-    p_holm (equal to p for one pair), verdict.
+    Keys: a, b (names), n, only_a and only_b (images that only this one got right), difference (accuracy of a less that of b) and
+    its interval (95 %), p, p_holm (equal to p for one pair), verdict.
 
     Raises:
         UserError: two runs were not judged on the same images with the same truth, or ``table``'s reasons.
@@ -114,8 +115,9 @@ def _pair(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str,
         hint = "judge both with 'frostline evaluate' on the same data and split"
         raise UserError(f"{name_a} and {name_b} cannot be compared: {reason}.", expected="the same images and truth", hint=hint)
     only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
-    row = {"a": name_a, "b": name_b, "n": len(a), "only_a": only_a, "only_b": only_b}
-    return row | {"difference": (only_a - only_b) / len(a) if len(a) else None, "p": mcnemar(only_a, only_b)}
+    row = {"a": name_a, "b": name_b, "n": len(a), "only_a": only_a, "only_b": only_b, "p": mcnemar(only_a, only_b)}
+    interval = list(paired_interval(only_a, only_b, len(a)))
+    return row | {"difference": (only_a - only_b) / len(a) if len(a) else None, "interval": interval}
 
 
 def _difference_of_rows(a: Predictions, b: Predictions) -> str:
@@ -151,6 +153,17 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, p)
 
 
+def paired_interval(only_a: int, only_b: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Interval of the difference of two accuracies on the same ``n`` images.
+
+    After Bonett and Price 2012 (Br. J. Math. Stat. Psychol. 65:479): Wald's interval with one image more that only a got right,
+    and one that only b did. Assumes independent images. It and the exact test may disagree about zero where p is near 0.05.
+    """
+    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    return max(-1.0, a - b - half), min(1.0, a - b + half)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for their number, in the given order (Holm 1979, Scand. J. Stat. 6:65).
 
@@ -168,7 +181,9 @@ def _verdict(row: Mapping[str, Any], count: int) -> str:
     if row["p_holm"] >= ALPHA:
         return f"{row['a']} and {row['b']} cannot be told apart on these {row['n']:,} images ({p})"
     better, worse = (row["a"], row["b"]) if row["difference"] > 0 else (row["b"], row["a"])
-    return f"{better} is better than {worse} on these {row['n']:,} images ({p})"
+    low, high = sorted(math.copysign(100, row["difference"]) * end for end in row["interval"])
+    gain = f"{100 * abs(row['difference']):.2f} points, 95 % interval {low:.2f} to {high:.2f}"
+    return f"{better} is better than {worse} by {gain}, on these {row['n']:,} images ({p})"
 
 
 #: Heading and contents of the columns after the name; None is shown as a dash.
