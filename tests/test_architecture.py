@@ -56,6 +56,7 @@ LAYERS = [
     "plots",
     "plots_search",
     "plots_compare",
+    "plots_shift",
     # compiled graphs, frozen features
     "vino",
     "engine",
@@ -105,6 +106,9 @@ LAYERS = [
     "serve",
     "serve.predictor",
     "judge",
+    "warping",
+    "corruptions",
+    "shift",
     "batch",
     "show",
     "cli",

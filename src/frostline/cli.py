@@ -134,6 +134,10 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     json: Json = False,
     save: Annotated[Path | None, typer.Option(help="Write the predictions to this .npz file.")] = None,
+    corruptions: Annotated[
+        Path | None, typer.Option(help="Judge on corrupted images instead; the record and its pictures go to this folder.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=0, help="With --corruptions: so many images only. 0: all.")] = 0,
     precision: PrecisionOption = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -142,7 +146,15 @@ def evaluate(
     from frostline import show
     from frostline.judge import evaluate as judge
 
-    predictions, scores = judge(model, data, split, precision=precision or "auto", strict=strict, unknown_as_wrong=unknown_as_wrong)
+    options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
+    if corruptions is not None:
+        from frostline.shift import judge_shift, keep
+
+        record = judge_shift(model, data, split, most=most, **options)
+        keep(record, corruptions, model.name)
+        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, corruptions)
+        return
+    predictions, scores = judge(model, data, split, **options)
     if save is not None:
         predictions.save(save)
     typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)

@@ -43,25 +43,30 @@ def evaluate(
         The predictions, and their scores with ``split``, ``rejected``, ``seen_in_training`` (images that training or a choice
         in it had seen) and ``model_digest`` added.
     """
+    predictor = Predictor(model, precision)
+    images, about = rows_to_judge(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    predictions = predictor.judge(images)
+    return predictions, {**score(predictions), **about}
+
+
+def rows_to_judge(
+    predictor: Predictor, data: str | Path, split: str, *, strict: bool = False, unknown_as_wrong: bool = False
+) -> tuple[ImageSet, dict[str, Any]]:
+    """The rows that a model is to be judged on, labelled by its own classes; arguments as in ``evaluate``.
+
+    Returns:
+        The images; and what a record says of them and of the model: see ``evaluate``.
+    """
     if split not in ("train", "validation", "test"):
         raise UserError("There is no such split.", expected="train, validation or test", received=split)
-    predictor = Predictor(model, precision)
     source = _source(data, predictor.card, strict)
-    images = _rows(source, split, predictor.card)
-    images = _matched(images, predictor.classes, unknown_as_wrong)
+    images = _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong)
     seen = predictor.seen()
     known = sum(raw(digest) in seen for digest in images.digests)
     if known:
         say(f"{known:,} of these {len(images):,} images were seen in training: these scores flatter the model.", "yellow")
-    predictions = predictor.judge(images)
-    extra = {
-        "split": images.name,
-        "rejected": len(source.rejects),
-        "seen_in_training": known,
-        "model_digest": predictor.card.digest,
-        "precision": predictor.precision,
-    }
-    return predictions, {**score(predictions), **extra}
+    about = {"split": images.name, "rejected": len(source.rejects), "seen_in_training": known}
+    return images, {**about, "model_digest": predictor.card.digest, "precision": predictor.precision}
 
 
 def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:

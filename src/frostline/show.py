@@ -103,6 +103,26 @@ def scores(record: Mapping[str, Any]) -> None:
         console.print(f"Note: {note}")
 
 
+def shift(record: Mapping[str, Any], folder: Path) -> None:
+    """Accuracy by corruption and severity, the means, and what others state."""
+    low, high = record["interval"]
+    clean = f"{record['clean']:.2%} ({low:.2%} to {high:.2%}, n = {record['n']:,})"
+    table = Table(title=f"Accuracy on images as they are {clean}; corrupted {record['mean_corrupted']:.2%}", title_style="bold")
+    table.add_column("corruption")
+    for severity in range(1, 6):
+        table.add_column(f"severity {severity}", justify="right")
+    table.add_column("mean", justify="right")
+    for name, accuracies in record["corruptions"].items():
+        table.add_row(name, *(f"{100 * each:.1f}" for each in (*accuracies, record["by_corruption"][name])))
+    table.add_section()
+    table.add_row("mean", *(f"{100 * each:.1f}" for each in (*record["by_severity"], record["mean_corrupted"])))
+    console.print(table)
+    for name, (clean_there, corrupted) in record["stated"].items():
+        before = "" if clean_there is None else f", {clean_there:.1%} on images as they are"
+        console.print(f"Stated for CIFAR-10-C: {name}: {corrupted:.1%}{before}.")
+    console.print(f"The record and its pictures are in {folder}.")
+
+
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 

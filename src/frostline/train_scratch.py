@@ -15,18 +15,16 @@ from frostline.config import Settings
 from frostline.convert import checked_features, convert_head, convert_network
 from frostline.data.augment import make_augmentations
 from frostline.data.batches import ArrayBatches
-from frostline.data.imageset import ImageSet, Splits
-from frostline.data.reading import stored_blocks
+from frostline.data.imageset import Splits
+from frostline.data.reading import stored_pixels
 from frostline.drawn import drawn_images
 from frostline.feature_cache import raw
-from frostline.files import scratch_array
 from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device
 from frostline.models.fast import WHITENING_IMAGES, begin_from
 from frostline.optim import parameter_groups
 from frostline.preprocess import Preprocess
-from frostline.progress import stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained, judged_by_graph
@@ -82,7 +80,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
     size = (settings.image_size,) * 2 if settings.image_size and splits.train.size is None else stored
     plain = Preprocess(size=size, stored=stored, fit=settings.fit)
-    train, validation = (_pixels(images, plain) for images in (splits.train, splits.validation))
+    train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))
     mean, std = _statistics(train)
     common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
     batches = ArrayBatches(
@@ -98,19 +96,6 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     )
     judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)
     return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging
-
-
-def _pixels(images: ImageSet, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """(N, h, w, 3): arrays as they are, photos decoded and reduced once."""
-    if images.pixels is not None:
-        return images.pixels
-    pixels = scratch_array((len(images), *preprocess.stored, 3), np.dtype(np.uint8))
-    rows = [np.arange(i, min(i + 64, len(images))) for i in range(0, len(images), 64)]
-    with stage(f"read {images.name}", len(images)) as bar:
-        for index, block in zip(rows, stored_blocks(images, rows, preprocess), strict=True):
-            pixels[index] = block
-            bar.advance(len(index))
-    return pixels
 
 
 def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

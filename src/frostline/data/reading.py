@@ -13,7 +13,9 @@ from frostline.data.imageset import ImageSet
 from frostline.decode import BadImage, decode_rgb
 from frostline.environment import cores
 from frostline.errors import UserError
+from frostline.files import scratch_array
 from frostline.preprocess import Preprocess, stored_image
+from frostline.progress import stage
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.integer]
@@ -42,6 +44,22 @@ def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preproce
                 yield np.stack([future.result() for future in waiting.popleft()])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stored_pixels(images: ImageSet, preprocess: Preprocess) -> Images:
+    """All images, (N, h, w, 3) uint8 of the stored size: arrays of that size as they are, others brought to it once.
+
+    In memory while small, else in a file that vanishes with the process. Raises what ``stored_blocks`` does.
+    """
+    if images.pixels is not None and images.pixels.shape[1:3] == preprocess.stored:
+        return images.pixels
+    pixels = scratch_array((len(images), *preprocess.stored, 3), np.dtype(np.uint8))
+    rows = [np.arange(i, min(i + 64, len(images))) for i in range(0, len(images), 64)]
+    with stage(f"read {images.name}", len(images)) as bar:
+        for index, block in zip(rows, stored_blocks(images, rows, preprocess), strict=True):
+            pixels[index] = block
+            bar.advance(len(index))
+    return pixels
 
 
 def _from_arrays(pixels: Images, rows: Rows, preprocess: Preprocess) -> Images:
