@@ -39,6 +39,7 @@ LAYERS = [
     "data.sources",
     "data.splits",
     "data.reading",
+    "duplicates",
     "data.augment",
     "data.views",
     "data.batches",
@@ -57,6 +58,7 @@ LAYERS = [
     "plots_search",
     "plots_compare",
     "plots_shift",
+    "audit",
     # compiled graphs, frozen features
     "vino",
     "engine",

@@ -161,6 +161,23 @@ def evaluate(
 
 
 @app.command()
+def inspect(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the record, the tables and the pictures go.")] = Path("inspection"),
+    json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """Look at data before training: counts, near duplicates within and across splits, odd images."""
+    from frostline import audit, show
+    from frostline.data.sources import load_source
+
+    source = load_source(data, strict=strict, training=False)
+    record = audit.inspect(source)
+    audit.keep(record, source, out)
+    typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.inspection(record, out)
+
+
+@app.command()
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Image files and folders of them.")],
     model: Annotated[Path | None, typer.Option(help="A run or a model directory. Default: the newest run under runs/.")] = None,

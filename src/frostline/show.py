@@ -103,6 +103,31 @@ def scores(record: Mapping[str, Any]) -> None:
         console.print(f"Note: {note}")
 
 
+def inspection(record: Mapping[str, Any], folder: Path) -> None:
+    """Images a split and a class, and how many are nearly the same or odd."""
+    table = Table("split", title=str(record["source"]), title_style="bold")
+    for name in ("images", "classes", "smallest class", "largest class"):
+        table.add_column(name, justify="right")
+    for name, split in record["splits"].items():
+        ordered = sorted(split["classes"].items(), key=lambda item: item[1])
+        ends = [f"{label}: {count:,}" for label, count in (ordered[0], ordered[-1])] if ordered else ["–", "–"]
+        table.add_row(name, f"{split['images']:,}", f"{len(ordered):,}", *ends)
+    console.print(table)
+    if record["rejects"]:
+        console.print(
+            f"{len(record['rejects']):,} unusable files are left out everywhere; {folder / 'audit.json'} has the reasons."
+        )
+    same = sum(pair["same_content"] for pair in record["duplicates"])
+    console.print(
+        f"{len(record['duplicates']):,} pairs of images are nearly the same ({same:,} of them the very same): "
+        f"{record['across']:,} across splits, {record['contradictions']:,} with two classes."
+    )
+    for what in ("dark", "bright", "blank", "blurred"):
+        if count := sum(row["what"] == what for row in record["odd"]):
+            console.print(f"{count:,} {what} images.")
+    console.print(f"Tables, pictures and the record are in {folder}.")
+
+
 def shift(record: Mapping[str, Any], folder: Path) -> None:
     """Accuracy by corruption and severity, the means, and what others state."""
     low, high = record["interval"]
