@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judged import predictions
 
-from frostline.abstaining import at_threshold, coverage_curve, threshold_for
+from frostline.abstaining import at_threshold, coverage_curve, threshold_for, thresholds
 from frostline.errors import UserError
 from frostline.predictions import Predictions
 
@@ -62,3 +62,14 @@ def test_every_point_counts_what_it_says(rows: list[tuple[int, bool]]) -> None:
         assert (answered, hits) == (chosen.sum(), judged.correct[chosen].sum())
     assert curve.answered[-1] == len(rows)
     assert 0 <= curve.area_under_risk <= 1
+
+
+def test_thresholds_are_chosen_on_one_set_and_judged_on_another() -> None:
+    validation = two_classes([0.9, 0.8, 0.7, 0.6], [True, True, False, False])
+    test = two_classes([0.95, 0.85, 0.8, 0.6], [True, False, True, True])
+    rows = thresholds(validation, test, wanted=(0.4, 0.6, 0.9))  # 0.4 it has as it is
+    assert [(row["wanted"], row["threshold"], row["answered"], row["accuracy"]) for row in rows] == [
+        (0.6, pytest.approx(0.7), 3, pytest.approx(2 / 3)),
+        (0.9, pytest.approx(0.8), 3, pytest.approx(2 / 3)),
+    ]
+    assert thresholds(two_classes([0.9], [False]), test) == []

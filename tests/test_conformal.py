@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from judged import predictions
 
-from frostline.conformal import fit_threshold, judge_sets, label_sets
+from frostline.conformal import fit_threshold, judge_sets, label_sets, promised
 from frostline.errors import UserError
 
 
@@ -52,3 +52,11 @@ def test_nothing_to_fit_on() -> None:
         fit_threshold(predictions([-1], np.array([[0.5, 0.5]])), 0.9)
     with pytest.raises(UserError, match="nothing to score"):
         judge_sets(predictions([], np.zeros((0, 2))), 0.5)
+
+
+def test_promises_are_made_on_validation_and_judged_on_test() -> None:
+    rows = promised(drawn(300, 1), drawn(500, 2))
+    assert [row["promised"] for row in rows] == [0.9, 0.95, 0.99]
+    assert [row["size"] for row in rows] == sorted(row["size"] for row in rows)
+    assert all(row["n"] == 500 and row["covered"] > row["promised"] - 0.05 for row in rows)
+    assert promised(predictions([-1], np.array([[0.5, 0.5]])), drawn(5, 0)) == []

@@ -91,6 +91,7 @@ def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     assert predictor.classes == ("2", "10", "nut")
     kept, again = run.predictions("test"), predictor.judge(splits.test)
     assert run.record["test_accuracy"] == run.scores("test")["accuracy"] >= 0.9
+    assert [row["n"] for row in run.record["label_sets"]] == [len(run.predictions("test"))] * 3
     # the run's features went through float16, the predictor's did not
     np.testing.assert_allclose(again.probabilities, kept.probabilities, atol=2e-3)
     assert (again.predicted == kept.predicted).all()

@@ -7,6 +7,7 @@ answered. Choose a threshold on validation, and judge it on images that had no p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from frostline.errors import UserError
 from frostline.metrics import wilson_interval
 from frostline.predictions import Predictions
+
+#: Accuracies that people ask for.
+WANTED = (0.9, 0.95, 0.98, 0.99, 0.995)
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,13 @@ def at_threshold(curve: Coverage, threshold: float) -> dict[str, Any]:
         "answered": answered,
         "n": curve.n,
     }
+
+
+def thresholds(validation: Predictions, test: Predictions, wanted: Sequence[float] = WANTED) -> list[dict[str, Any]]:
+    """For each wanted accuracy the threshold that validation gives, and what it does on test (``at_threshold``).
+
+    Accuracies that the model has without abstaining are left out, as are those that no threshold gives on validation.
+    """
+    curve, judged = coverage_curve(validation), coverage_curve(test)
+    found = [(accuracy, threshold_for(curve, accuracy)) for accuracy in wanted if accuracy > curve.accuracy[-1]]
+    return [{"wanted": accuracy, **at_threshold(judged, row["threshold"])} for accuracy, row in found if row is not None]

@@ -8,6 +8,7 @@ average over images like those of validation, not for each class or image. Legen
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from frostline.data.imageset import UNKNOWN
 from frostline.errors import UserError
 from frostline.predictions import Predictions
+
+#: Shares of images whose truth a set is promised to hold.
+COVERAGES = (0.9, 0.95, 0.99)
 
 
 def fit_threshold(validation: Predictions, coverage: float) -> float:
@@ -62,3 +66,10 @@ def judge_sets(predictions: Predictions, threshold: float) -> dict[str, Any]:
         "single": float((sizes == 1).mean()),
         "n": len(predictions),
     }
+
+
+def promised(validation: Predictions, test: Predictions, coverages: Sequence[float] = COVERAGES) -> list[dict[str, Any]]:
+    """For each promised coverage the threshold that validation gives, and what its sets do on test (``judge_sets``)."""
+    if not (validation.labels != UNKNOWN).any():
+        return []
+    return [{"promised": coverage, **judge_sets(test, fit_threshold(validation, coverage))} for coverage in coverages]

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 import frostline
+from frostline.abstaining import thresholds
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.compare import paired
 from frostline.config import NOT_OF_THE_MODEL, Settings
+from frostline.conformal import promised
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split
@@ -113,6 +115,7 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
         "model_digest": digest,
         "test_accuracy": accuracy,
         **({"stages": stages} if stages else {}),
+        **(_how_sure(run) if splits.test is not None else {}),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "ended": trained.record["ended"],
     }
@@ -225,6 +228,12 @@ def _judge(trained: Trained, splits: Splits, run: Run) -> tuple[float | None, di
         gain = f"{100 * both['difference']:+.2f} points on the same {both['n']:,} images"
         say(f"Against the {name} stage: {gain} (p = {both['p']:.2g}).")
     return accuracy, stages
+
+
+def _how_sure(run: Run) -> dict[str, Any]:
+    """What thresholds and label sets that validation gives do on test, from the saved predictions."""
+    validation, test = run.predictions("validation"), run.predictions("test")
+    return {"abstaining": thresholds(validation, test), "label_sets": promised(validation, test)}
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:

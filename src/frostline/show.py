@@ -28,6 +28,7 @@ def finished(run: Run, data: str) -> None:
     console.print()
     if "test" in run.splits:
         scores(run.scores("test"))
+        sure(run.record.get("abstaining", ()))
     seconds, memory = run.record["total_seconds"], run.record["peak_memory"]["anonymous_bytes"]
     console.print(f"\nTime {seconds:.0f} s in all, {run.record['training_seconds']:.0f} s to the saved model; ", end="")
     console.print(f"peak memory {memory / MIB:,.0f} MiB." if memory else "peak memory not known.")
@@ -42,6 +43,15 @@ def finished(run: Run, data: str) -> None:
     console.print("Type next:")
     console.print(f"  frostline predict PHOTO.jpg --model {quote(str(run.folder))}")
     console.print(f"  frostline evaluate {quote(str(run.folder))} {quote(data)}")
+
+
+def sure(rows: Iterable[Mapping[str, Any]]) -> None:
+    """How often a model that may say "not sure" answers, and how rightly."""
+    for row in rows:
+        if row["accuracy"] is not None:
+            low, high = row["interval"]
+            right = f"right in {row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+            console.print(f"Answering only from a probability of {row['threshold']:.3f}: {row['coverage']:.1%} answered, {right}.")
 
 
 def spread(summary: Mapping[str, Any], folder: Path) -> None:
