@@ -274,6 +274,15 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert (live.rows, live.stored) == (0, 0)
 
 
+def test_muon_trains_above_the_line_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
+    settings = settings.with_values(optimizer="muon", lr=0.02, momentum=0.9, epochs=2, views=1)
+    whole = train(splits, settings, tmp_path / "whole")
+    with killed(monkeypatch, after_epoch=1):
+        train(splits, settings, tmp_path / "cut")
+    again = train(splits, settings, tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == whole.record["model_digest"]
+
+
 def test_bf16_trains_the_same_way(splits, settings, tmp_path):
     run = train(splits, settings.with_values(precision="bf16", augment=("zoom",), epochs=1), tmp_path / "live")
     assert read_card(run.model_folder).values["training"]["precision"] == "bf16"

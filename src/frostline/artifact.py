@@ -45,7 +45,7 @@ class ModelCard:
         name: the run's name.
         classes: K names in the order of the probabilities.
         preprocess: how images become the graph's input.
-        views: 1, or 2 where the mirror image is averaged in.
+        views: how many of ``data.views.SERVED`` are averaged: 1, 2 with the mirror image, or 6.
         temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
         precision: "bf16" or "f32": what the model was measured in.
         digest: of everything in the directory; the model's identity.

@@ -63,7 +63,7 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: PrecisionOption = None,
-    views: Annotated[int | None, typer.Option(help="1, or 2: the mirror image averaged in, in training and at test.")] = None,
+    views: Annotated[int | None, typer.Option(help="1; 2: the mirror image averaged in; 6, from scratch: moved ones too.")] = None,
     train_from: Annotated[
         str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
     ] = None,
