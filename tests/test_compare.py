@@ -218,3 +218,21 @@ def test_the_interval_of_a_difference_holds_it_as_often_as_it_says() -> None:
         drawn = rng.multinomial(n, [a, b, 1 - a - b], 4000)
         held = [low <= a - b <= high for low, high in (compare.paired_interval(int(x), int(y), n) for x, y, _ in drawn)]
         assert 0.93 < np.mean(held) < 0.99
+
+
+def test_what_others_state_stands_beside_runs_on_the_same_data_and_says_so(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "ours") as run:
+        run.write_data({"source": "cifar10", "published": "cifar10"}, ())
+        run.write_predictions("test", with_hits(95))
+        run.finish({})
+    other = finished(tmp_path / "other", with_hits(90))
+    ours = Run.open(tmp_path / "ours")
+    rows = compare.stated([ours])
+    assert {row["recipe"] for row in rows} == {"stated"}
+    assert max(row["accuracy"] for row in rows) == 0.9024
+    assert set(rows[0]) == set(compare.table([ours])[0])
+    text = io.StringIO()
+    Console(width=200, file=text).print(compare.render([*compare.table([ours]), *rows]))
+    line = next(line for line in text.getvalue().splitlines() if "fine-tuned (D)" in line)
+    assert [cell.strip() for cell in line.split("│")[2:7]] == ["stated", "90.24 %", "–", "–", "0.3300"]
+    assert compare.stated([other]) == []

@@ -203,12 +203,16 @@ def compare(
 ) -> None:
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
-    from frostline.compare import pairs, table
+    from frostline.compare import pairs, stated, table
     from frostline.runs import Run
 
     opened = [Run.open(folder) for folder in runs]
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
-    typer.echo(json_module.dumps({"runs": rows, "pairs": tests})) if json else show.comparison(rows, tests)
+    known = stated(opened)
+    if json:
+        typer.echo(json_module.dumps({"runs": rows, "stated": known, "pairs": tests}))
+    else:
+        show.comparison([*rows, *known], tests)
     if plot is not None:
         from frostline.compare import curves
         from frostline.plots_compare import accuracy_against_seconds
