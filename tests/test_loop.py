@@ -26,6 +26,7 @@ ROW = [
     "validation_loss",
     "validation_accuracy",
     "images_per_second",
+    "elapsed",
 ]
 
 

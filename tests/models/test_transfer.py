@@ -61,10 +61,11 @@ def test_gradients_above_the_line_are_the_losss_slope(name, where, shape):
     """In double precision, along a drawn direction through all that trains, from both sides."""
     whole, size = network(name)
     line = cut(whole, where, size, name)
-    made = Trainable(line.upper, nn.LazyLinear(3), shape)
+    with torch.no_grad():
+        width = line.upper(torch.zeros(1, *shape))[0].shape[1]
+    made = Trainable(line.upper, nn.Linear(width, 3), shape).double()
     generator = torch.Generator().manual_seed(2)
     x, y = torch.rand(4, *shape, generator=generator, dtype=torch.double), torch.arange(4) % 3
-    made.double()(x)  # the head takes its width
     made.train()
     trained = list(made.parameters())
     along = [torch.randn(p.shape, generator=generator, dtype=p.dtype) * p.detach().std().nan_to_num(1) for p in trained]
