@@ -113,6 +113,11 @@ LAYERS = [
     "shift",
     "batch",
     "show",
+    "commands",
+    "commands.options",
+    "commands.training",
+    "commands.judging",
+    "commands.using",
     "cli",
     "__main__",
 ]

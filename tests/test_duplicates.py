@@ -58,6 +58,12 @@ def test_the_most_alike_come_first_and_a_pair_once():
     assert len(near_duplicates(np.stack([symmetric, symmetric]))) == 1  # alike both ways
 
 
+def test_identical_images_are_paired_with_the_first_of_them():
+    images = np.concatenate([IMAGES[:2], [IMAGES[0]] * 3000, [compressed(IMAGES[0])]])
+    found = {(pair.first, pair.second) for pair in near_duplicates(images)}
+    assert found == {(0, row) for row in range(2, 3003)}
+
+
 def test_images_of_one_colour_are_left_out():
     assert near_duplicates(np.full((50, 32, 32, 3), 200, np.uint8)) == []
     assert near_duplicates(np.zeros((0, 32, 32, 3), np.uint8)) == []

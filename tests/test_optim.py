@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.config import Settings
-from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate, trainable_groups
+from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate
 
 
 def test_rates_by_hand():
@@ -97,11 +97,11 @@ def test_a_budget_that_ends_first_draws_the_schedule_with_it():
 def test_weight_decay_leaves_biases_norms_and_frozen_weights_alone():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     network[2].weight.requires_grad_(False)
-    decayed, plain = trainable_groups(network)
+    decayed, plain = parameter_groups(network, Settings())
     assert [p.shape for p in decayed["params"]] == [(4, 3, 3, 3)]
     assert [p.shape for p in plain["params"]] == [(4,), (4,), (4,), (2,)]
     assert plain["weight_decay"] == 0
-    optimizer = make_optimizer(trainable_groups(network), Settings(weight_decay=0.3))
+    optimizer = make_optimizer(parameter_groups(network, Settings()), Settings(weight_decay=0.3))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0]
 
 

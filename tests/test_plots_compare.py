@@ -49,5 +49,6 @@ def test_times_are_said_in_a_persons_units() -> None:
     assert [_duration(seconds) for seconds in (0.5, 42, 90, 7200, 9000)] == ["0.5 s", "42 s", "1.5 min", "2 h", "2.5 h"]
 
 
-def test_the_command_needs_runs(tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "speed"]).exit_code == 2
+def test_another_kind_of_picture_is_refused(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "speed"])
+    assert (refused.exit_code, "'speed' is not" in refused.output) == (2, True)

@@ -61,7 +61,9 @@ def test_fewer_images_are_from_all_over_the_split_and_said(trained, capsys):
 def test_the_command_keeps_the_record_and_its_pictures(trained, tmp_path):
     pytest.importorskip("matplotlib")
     run, data = trained
-    shown = CliRunner().invoke(app, ["evaluate", str(run.folder), str(data), "--corruptions", str(tmp_path / "out"), "--json"])
+    shown = CliRunner().invoke(
+        app, ["evaluate", str(run.folder), str(data), "--corruptions", "--out", str(tmp_path / "out"), "--json"]
+    )
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout) == json.loads((tmp_path / "out" / "shift.json").read_text())
     for name in ("corruptions.png", "curves.png"):

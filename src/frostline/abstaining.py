@@ -48,20 +48,6 @@ class Coverage:
         """(M,) of what is answered."""
         return self.hits / self.answered
 
-    @property
-    def area_under_risk(self) -> float:
-        """Mean share of wrong answers over all coverages 1/N, 2/N, …, 1 (AURC, Geifman et al. 2019, arXiv 1805.08206); 0 is best.
-
-        Equally sure images are answered together: the points between are those of a random order of them.
-        """
-        steps = np.diff(np.concatenate([[0], self.answered]))
-        wrong = np.concatenate([[0], self.answered - self.hits])
-        total = 0.0
-        for before, after, last, step in zip(wrong[:-1], wrong[1:], self.answered, steps, strict=True):
-            taken = np.arange(1, step + 1)
-            total += float(((before + (after - before) * taken / step) / (last - step + taken)).sum())
-        return total / self.n
-
 
 def coverage_curve(predictions: Predictions) -> Coverage:
     """Accuracy against coverage of predictions.

@@ -97,6 +97,22 @@ def settings_from(
     return settings
 
 
+def asked_for(
+    data: str | None, resume: Path | None, config: Path | None, assignments: list[str], values: dict[str, Any]
+) -> tuple[str, Settings]:
+    """Data and settings that a command line asks for: those of the run ``resume``, or new ones for ``data``.
+
+    Args:
+        values: by the name of a setting, and "recipe"; None: not asked for.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    if resume is not None:
+        return resumed(resume, config, assignments, given, data)
+    if data is None:
+        raise UserError("It is not said what to train on.", expected="data, or --resume RUN", hint="frostline train digits")
+    return data, settings_from(given.pop("recipe", None), config, assignments, given, data)
+
+
 def settled(data: Any, settings: Settings | str | None, values: dict[str, Any]) -> Settings:
     """Settings, a recipe's name or None (one is then chosen for ``data``), with ``values`` over them."""
     if isinstance(settings, Settings):

@@ -101,9 +101,9 @@ def _curve(run: Run) -> list[tuple[float, float]]:
         points.append((row["elapsed"] if "elapsed" in row else began + row["seconds"], row["validation_accuracy"]))
     if "validation-head" in run.splits:
         ready = began + sum(spent.get(stage, 0.0) for stage in ("activations", "head"))
-        points.append((ready, score(run.predictions("validation-head"))["accuracy"]))
+        points.append((ready, float(run.predictions("validation-head").correct.mean())))
     if run.record.get("training_seconds") is not None and "validation" in run.splits:
-        points.append((run.record["training_seconds"], score(run.predictions("validation"))["accuracy"]))
+        points.append((run.record["training_seconds"], float(run.predictions("validation").correct.mean())))
     return sorted(points)
 
 

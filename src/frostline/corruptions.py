@@ -1,8 +1,9 @@
 """The fifteen corruptions of Hendrycks and Dietterich 2019 (arXiv 1903.12261) at five severities, for images of any size, in NumPy.
 
 The strengths are those of CIFAR-10-C. Lengths in pixels grow with the image: they are meant for a shorter side of 32. What is
-random comes from (image content, corruption, severity), so the same image is always corrupted the same way. One thing differs
-from the paper: its frost is cut from photographs that are not ours to ship; here frost is drawn.
+random comes from (image content, corruption, severity), so the same image is always corrupted the same way. Three things differ
+from the paper's code: its frost is cut from photographs that are not ours to ship, here frost is drawn; fog comes from another
+fractal; and the pixels of glass change places, where its assignment of views copies one over the other.
 
 Legend: B images of H×W pixels, values in [0, 1].
 """

@@ -32,7 +32,7 @@ def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optim
     """timm's Muon (Jordan 2024): filters step along an orthogonal matrix near their momentum; the rest are NAdamW's.
 
     Three steps of Newton and Schulz, as airbench has it, and each filter bank keeps the norm that it began with, so that a rate
-    means the same turn throughout training. Groups say ``use_muon``; where none does, timm goes by a parameter's shape.
+    means the same turn throughout training. Groups say ``use_muon``, as ``parameter_groups`` makes them.
     """
     how: dict[str, Any] = {"nesterov": True, "ns_steps": 3, "ns_coefficients": "original", "adjust_lr_fn": None}
     made = Muon(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, **how)
@@ -48,20 +48,10 @@ def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optim
     return made
 
 
-def trainable_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """The network's trainable parameters in two groups: weights, and what weight decay leaves alone (biases, BatchNorm)."""
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trainable if parameter.dim() > 1]},
-        {"params": [parameter for parameter in trainable if parameter.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
 def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = None) -> list[dict[str, Any]]:
     """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
 
-    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, as in ``trainable_groups``. Muon
+    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, not on biases and BatchNorm. Muon
     takes the matrices and filters of all but the head.
 
     Args:

@@ -22,7 +22,7 @@ from frostline.feature_cache import raw
 from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import make_network
 from frostline.models.device import pick_device
-from frostline.models.fast import WHITENING_IMAGES, begin_from
+from frostline.models.fast import begin_from
 from frostline.optim import parameter_groups
 from frostline.preprocess import Preprocess
 from frostline.runs import Run
@@ -38,7 +38,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     with run.timing("read"):
         preprocess, batches, judging = _read(splits, settings)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
-    begin_from(network, batches.normalised(WHITENING_IMAGES))
+    begin_from(network, batches.sample)
     with run.timing("compile"):  # what cannot be saved should not be trained first
         body = network.body.eval()
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))

@@ -20,7 +20,7 @@ from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
 from frostline.models.device import make_fabric, pick_device, pick_precision
 from frostline.models.layers import seeded, switch_dropout
-from frostline.optim import Schedule, make_optimizer, trainable_groups
+from frostline.optim import Schedule, make_optimizer, parameter_groups
 from frostline.progress import Stage
 from frostline.stopping import StopRule
 
@@ -41,10 +41,10 @@ def log_probabilities(model: nn.Module, batches: Batches) -> tuple[Tensor, Tenso
     return torch.cat(rows), torch.cat(labels)
 
 
-def _trained(network: nn.Module, parameters: Iterable[Any] | None) -> list[dict[str, Any]]:
+def _trained(network: nn.Module, parameters: Iterable[Any] | None, settings: Settings) -> list[dict[str, Any]]:
     """Optimizer groups of what trains; everything else in the network stops asking for gradients."""
     if parameters is None:
-        return trainable_groups(network)
+        return parameter_groups(network, settings.with_values(rates=("*=1",), layer_decay=1.0))
     items = list(parameters)
     given = items if items and isinstance(items[0], dict) else [{"params": items}]
     groups = [{**group, "params": list(group["params"])} for group in given]
@@ -70,7 +70,7 @@ class Training:
         self.device = pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
         self.network, self.batches, self.validation = network.to(self.device), batches, validation
-        groups = _trained(network, parameters)
+        groups = _trained(network, parameters, settings)
         if not any(group["params"] for group in groups):
             raise UserError("There is nothing to train: every parameter of the network is frozen.")
         optimizer = make_optimizer(groups, settings)

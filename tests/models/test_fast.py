@@ -41,7 +41,9 @@ def test_only_networks_with_a_whitening_layer_take_anything_from_images():
     for name, changes in [("fast-small", True), ("cnn-small", False)]:
         network = make_network(name, 3, (12, 12))
         before = {key: value.clone() for key, value in network.state_dict().items()}
-        begin_from(network, images())
+        asked = []
+        begin_from(network, lambda pixels, asked=asked: asked.append(pixels) or images())
+        assert bool(asked) == changes
         changed = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
         assert changed == (["body.0.weight"] if changes else [])
 

@@ -124,8 +124,7 @@ class ArrayBatches(OrderedRows):
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
-        first = torch.rand(self.rows, generator=generator(seed, _FIRST_MIRRORED)) < 0.5
-        self._mirrored_first = first.to(self.device) if alternate else None
+        self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
         self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
         # (pixel − 255 mean) / (255 std): one subtraction and one product, with no pass that scales to [0, 1].
@@ -142,9 +141,14 @@ class ArrayBatches(OrderedRows):
             x = (batch.float() - self._mean).mul_(self._scale)
             yield self._seen(x) if self.views > 1 else x, self.labels[rows]
 
-    def normalised(self, rows: int) -> Tensor:
-        """At most ``rows`` images from all over the data, unaugmented, as (R, C, H, W)."""
-        images = self.images[:: -(-self.rows // rows)]
+    def _half(self, purpose: int) -> Tensor:
+        """(N,) a random half of the rows."""
+        return (torch.rand(self.rows, generator=generator(self.seed, purpose)) < 0.5).to(self.device)
+
+    def sample(self, pixels: int) -> Tensor:
+        """Images from all over the data with at most so many pixels in all, but one at least; unaugmented, (n, C, H, W)."""
+        most = max(1, pixels // (self.images.shape[1] * self.images.shape[2]))
+        images = self.images[:: -(-self.rows // most)]
         return (images.permute(0, 3, 1, 2).float() - self._mean).mul_(self._scale)
 
     def _seen(self, x: Tensor) -> Tensor:

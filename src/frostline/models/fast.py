@@ -23,8 +23,8 @@ NORM_MOMENTUM = 0.4
 HEAD_DIVISOR = 9.0
 #: Added to the variances of patches before they are divided by (Page 2018).
 WHITENING_EPSILON = 5e-4
-#: Images from which the patches' covariance is taken.
-WHITENING_IMAGES = 5000
+#: Pixels of training images from which the patches' covariance is taken: a thousand images of 32×32.
+WHITENING_PIXELS = 2**20
 
 
 class Whitening(nn.Conv2d):
@@ -50,11 +50,16 @@ class Whitening(nn.Conv2d):
         self.weight.copy_(torch.cat([directions, -directions]))
 
 
-def begin_from(network: nn.Module, images: Tensor) -> None:
-    """Let the whitening layer of ``network``, where it has one, take its weights from normalised training images (N, 3, H, W)."""
+def begin_from(network: nn.Module, sample: Callable[[int], Tensor]) -> None:
+    """Let the whitening layer of ``network``, where it has one, take its weights from training images.
+
+    Args:
+        network: any; without such a layer nothing is asked for.
+        sample: from a number of pixels to normalised images (n, 3, H, W) with about so many, one at least.
+    """
     for module in network.modules():
         if isinstance(module, Whitening):
-            module.begin_from(images)
+            module.begin_from(sample(WHITENING_PIXELS))
 
 
 class _Group(nn.Module):

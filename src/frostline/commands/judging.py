@@ -1,0 +1,87 @@
+"""``frostline evaluate``, ``compare`` and ``inspect``."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from frostline.commands.options import Data, Json, PrecisionOption, Strict, Unknown
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run or a model directory.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    json: Json = False,
+    save: Annotated[Path | None, typer.Option(help="Write the predictions to this .npz file.")] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Judge on corrupted images instead; the record and its pictures go to --out.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="With --corruptions: the folder of the record and its pictures.")] = Path("shift"),
+    most: Annotated[int, typer.Option(min=0, help="With --corruptions: so many images only. 0: all.")] = 0,
+    precision: PrecisionOption = None,
+    strict: Strict = False,
+    unknown_as_wrong: Unknown = False,
+) -> None:
+    """Judge a saved model on a split of some data."""
+    from frostline import show
+    from frostline.judge import evaluate as judge
+
+    options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
+    if corruptions:
+        from frostline.shift import judge_shift, keep
+
+        record = judge_shift(model, data, split, most=most, **options)
+        keep(record, out, model.name)
+        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, out)
+        return
+    predictions, scores = judge(model, data, split, **options)
+    if save is not None:
+        predictions.save(save)
+    typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+
+
+def inspect(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the record, the tables and the pictures go.")] = Path("inspection"),
+    json: Json = False,
+    strict: Strict = False,
+) -> None:
+    """Look at data before training: counts, near duplicates within and across splits, odd images."""
+    from frostline import audit, show
+    from frostline.data.sources import load_source
+
+    source = load_source(data, strict=strict, training=False)
+    record = audit.inspect(source)
+    audit.keep(record, source, out)
+    typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.inspection(record, out)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    plot: Annotated[Literal["time"] | None, typer.Option(help="A picture: validation accuracy against seconds.")] = None,
+    output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("compare.png"),
+    json: Json = False,
+) -> None:
+    """Compare finished runs on the same test images: a table, and a paired test for each two."""
+    from frostline import show
+    from frostline.compare import pairs, stated, table
+    from frostline.runs import Run
+
+    opened = [Run.open(folder) for folder in runs]
+    rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
+    known = stated(opened)
+    if json:
+        typer.echo(json_module.dumps({"runs": rows, "stated": known, "pairs": tests}))
+    else:
+        show.comparison([*rows, *known], tests)
+    if plot is not None:
+        from frostline.compare import curves
+        from frostline.plots_compare import accuracy_against_seconds
+        from frostline.progress import say
+
+        accuracy_against_seconds(curves(opened), output, "Accuracy against time")
+        say(f"Picture: {output}")

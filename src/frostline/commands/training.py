@@ -1,0 +1,109 @@
+"""``frostline train`` and ``frostline tune``."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frostline.commands.options import DATA_HELP, Data, Json, PrecisionOption, Strict, Unknown
+
+
+def train(
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A named experiment; see 'frostline recipes'. Default: chosen, and said.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Folder with config.json and model.safetensors, or a .safetensors file.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory. Default: a new one under runs/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of the split, the order and the weights.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Train so many times, with seeds from --seed on; shows the spread.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: PrecisionOption = None,
+    views: Annotated[int | None, typer.Option(help="1; 2: the mirror image averaged in; 6, from scratch: moved ones too.")] = None,
+    train_from: Annotated[
+        str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
+    ] = None,
+    stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory that training may take: 500M, 1G; the rest lies in files.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
+    fit: Annotated[str | None, typer.Option(help="How photos get the network's shape: squash, crop or pad.")] = None,
+    strict: Strict = False,
+    unknown_as_wrong: Unknown = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting; may be repeated.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run, from its last whole epoch.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the history as CSV too.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the history for TensorBoard too.")] = False,
+) -> None:
+    """Train a classifier on labelled images, judge it on the test split, and save it."""
+    from frostline import choosing, experiment, show
+    from frostline.config import parse_gigabytes, parse_seconds
+
+    _check_together(resume, seeds, out, overwrite)
+    asked: dict[str, Any] = {
+        "recipe": recipe,
+        "weights": weights,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "views": views,
+        "fit": fit,
+    }
+    asked |= {"train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
+    asked |= {"stop_at": stop_at, "budget": parse_seconds(budget), "strict": strict or None}
+    asked |= {"unknown_as_wrong": unknown_as_wrong or None}
+    data, settings = choosing.asked_for(data, resume, config, set_ or [], asked)
+    if seeds is not None:
+        from frostline.repeat import train_seeds
+
+        folder = out or experiment.free_folder(settings, data)
+        show.spread(train_seeds(data, settings, seeds, folder, csv=csv, tensorboard=tensorboard), folder)
+        return
+    going_on = resume is not None
+    run = experiment.train(data, settings, resume or out, overwrite=overwrite, resume=going_on, csv=csv, tensorboard=tensorboard)
+    show.finished(run, data)
+
+
+def _check_together(resume: Path | None, seeds: int | None, out: Path | None, overwrite: bool) -> None:
+    """Options of ``train`` that exclude one another."""
+    if resume is not None and (seeds is not None or out is not None):
+        raise typer.BadParameter("--resume goes on with one run, where it is: leave out --seeds and --out.")
+    if seeds is not None and overwrite:
+        raise typer.BadParameter("--seeds goes on with what is in --out: leave out --overwrite, or name another folder.")
+
+
+def tune(
+    data: Data,
+    recipe: Annotated[str | None, typer.Option(help="Where the search starts. Default: chosen, and said.")] = None,
+    weights: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 20,
+    search: Annotated[
+        str | None, typer.Option(help="Settings to search, such as lr,weight_decay,mixup. Default: the usual.")
+    ] = None,
+    cuts: Annotated[str | None, typer.Option(help="Places to fine-tune from to choose between, such as layer3,layer4.")] = None,
+    out: Annotated[Path, typer.Option(help="Holds the study; the same command goes on from it.")] = Path("tuning"),
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, any setting; may be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    """Search settings on validation only, with Optuna; writes the best for 'train --config'."""
+    from frostline import choosing, experiment, show
+    from frostline import tune as tuning
+
+    settings = choosing.settings_from(recipe, config, set_ or [], {"weights": weights} if weights else {}, data)
+    names, places = ([item for item in (text or "").split(",") if item] for text in (search, cuts))
+    rows = tuning.tune(experiment.load_data(data, settings), settings, names, places, trials, out)
+    typer.echo(json_module.dumps(rows)) if json else show.trials(rows, out, data, settings.recipe)
