@@ -93,6 +93,8 @@ class Settings:
     mirror: bool = False  # random horizontal flips
     alternate: bool = False  # from scratch: mirror every image in every other epoch, half of them in the first
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
+    grow_from: int = 0  # from scratch: shorter side to which images are reduced in the first epoch, rising to their own; 0: none
+    grow_share: float = 0.5  # of the epochs, in which images are reduced by ``grow_from``
     cutout: int = 0  # side of a random square set to the mean, 0 for none
     augment: tuple[Augment, ...] = ()
 
@@ -179,6 +181,8 @@ _RANGES: list[tuple[str, float, float]] = [
     ("dropout_share", 0, 1),
     ("shift", 0, 512),
     ("cutout", 0, 512),
+    ("grow_from", 0, 4096),
+    ("grow_share", 0, 1),
     ("patience", 0, 100_000),
     ("cached_views", 0, 64),
     ("announce", 0, 1),

@@ -14,7 +14,7 @@ from frostline.checkpoints import Checkpoints, training_identity
 from frostline.config import Settings
 from frostline.convert import checked_features, convert_head, convert_network
 from frostline.data.augment import make_augmentations
-from frostline.data.batches import ArrayBatches
+from frostline.data.batches import ArrayBatches, growing
 from frostline.data.imageset import Splits
 from frostline.data.reading import stored_pixels
 from frostline.drawn import drawn_images
@@ -92,6 +92,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         balanced=settings.balance == "sampling",
         augmentations=make_augmentations(settings, mean),
         alternate=settings.alternate,
+        sizes=growing(stored, settings.grow_from, round(settings.grow_share * settings.epochs)) if settings.grow_from else (),
         **common,
     )
     judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)

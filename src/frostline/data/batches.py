@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from frostline.data.augment import Augmentation, Mirror, augment
 from frostline.data.views import served
@@ -94,6 +95,7 @@ class ArrayBatches(OrderedRows):
         labels: (N,) int64.
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
+        sizes: (H, W) to which the images of each epoch are reduced in turn, the last of them in all later epochs; empty: as they are.
         views: for evaluation more than one of ``data.views.SERVED``, as the finished model averages them: x is (B, V, C, H, W).
         alternate: mirror a random half of the images in the first epoch, and each in every other epoch from then on, so that two
             epochs show every image both ways (Jordan 2024, section 3.6).
@@ -111,6 +113,7 @@ class ArrayBatches(OrderedRows):
         std: Sequence[float],
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
+        sizes: Sequence[tuple[int, int]] = (),
         views: int = 1,
         alternate: bool = False,
         shuffle: bool = False,
@@ -124,6 +127,7 @@ class ArrayBatches(OrderedRows):
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
+        self.sizes = tuple(sizes) or (images.shape[1:3],)
         self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
         self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
@@ -132,13 +136,15 @@ class ArrayBatches(OrderedRows):
         self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        drawn = generator(self.seed, number)
+        drawn, size = generator(self.seed, number), self.sizes[min(number, len(self.sizes) - 1)]
         for rows in self.order(drawn):
             batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
             if self._mirrored_first is not None:
                 batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number % 2))
             batch = augment(batch, self.augmentations, drawn)
             x = (batch.float() - self._mean).mul_(self._scale)
+            if size != x.shape[2:]:
+                x = functional.interpolate(x, size, mode="bilinear", antialias=True)
             yield self._seen(x) if self.views > 1 else x, self.labels[rows]
 
     def _half(self, purpose: int) -> Tensor:
@@ -199,6 +205,18 @@ class FeatureBatches(OrderedRows):
             return self.features.index_select(0, rows)
         views = torch.randint(0, self.features.shape[1], (len(rows),), generator=drawn).to(rows.device)
         return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
+
+
+def growing(size: tuple[int, int], smallest: int, epochs: int) -> tuple[tuple[int, int], ...]:
+    """The sizes (H, W) for ``ArrayBatches`` that lead from ``smallest``, the shorter side at first, to ``size`` after ``epochs``.
+
+    Small images cost little, and what is learned on them serves on large ones (Howard 2018, DAWNBench: progressive resizing).
+    """
+    shorter = min(size)
+    if smallest >= shorter:
+        return (size,)
+    shares = [(smallest + (shorter - smallest) * number / epochs) / shorter for number in range(epochs)]
+    return (*((round(size[0] * share), round(size[1] * share)) for share in shares), size)
 
 
 def _fits(features: Tensor, device: torch.device) -> bool:
