@@ -53,19 +53,19 @@ def test_images_grow_to_their_own_size(splits, tmp_path):
             seen.append((self.training, tuple(x.shape[2:])))
             return self.head(self.body(x))
 
-    values = {"network": "fast-small", "optimizer": "sgd", "lr": 0.01, "grow_from": 8, "grow_share": 0.5, "epochs": 4}
+    values = {"network": "fast-small", "optimizer": "sgd", "lr": 0.01, "grow_from": 8, "grow_share": 0.5, "epochs": 4}  # of 24×24
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("frostline.train_scratch.make_network", lambda *given: Watched(make_network(*given)))
-        train(splits, SETTINGS.with_values(**values, image_size=16), tmp_path / "run")
+        train(splits, SETTINGS.with_values(**values), tmp_path / "run")
     sizes = [size for training, size in seen if training]
-    assert list(dict.fromkeys(sizes)) == [(8, 8), (12, 12), (16, 16)]
-    assert sizes.count((16, 16)) == 2 * sizes.count((8, 8))
-    assert seen[-1] == (False, (16, 16))
+    assert list(dict.fromkeys(sizes)) == [(8, 8), (16, 16), (24, 24)]
+    assert sizes.count((24, 24)) == 2 * sizes.count((8, 8))
+    assert seen[-1] == (False, (24, 24))
 
 
 def test_a_network_for_one_size_cannot_grow(splits, tmp_path):
     with pytest.raises(UserError, match="8×8") as raised:
-        train(splits, SETTINGS.with_values(grow_from=8, image_size=16), tmp_path / "run")
+        train(splits, SETTINGS.with_values(grow_from=8), tmp_path / "run")
     assert "fast-small" in raised.value.hint
 
 
