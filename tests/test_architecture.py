@@ -62,6 +62,8 @@ LAYERS = [
     # compiled graphs, frozen features
     "vino",
     "engine",
+    "backward",
+    "gradcam",
     "convert",
     "models",
     "models.backbones",
@@ -203,6 +205,7 @@ def test_torch_is_imported_only_where_training_is():
         "frostline.data.splits",
         "frostline.features",
         "frostline.engine",
+        "frostline.gradcam",
         "frostline.artifact",
         "frostline.serve.predictor",
     ],

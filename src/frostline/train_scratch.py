@@ -20,7 +20,7 @@ from frostline.data.reading import stored_pixels
 from frostline.drawn import drawn_images
 from frostline.feature_cache import raw
 from frostline.loop import fit, predict_log_probs
-from frostline.models.cnn import make_network
+from frostline.models.cnn import WithMap, make_network
 from frostline.models.device import pick_device
 from frostline.models.fast import begin_from
 from frostline.optim import parameter_groups
@@ -40,7 +40,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
     begin_from(network, batches.sample)
     with run.timing("compile"):  # what cannot be saved should not be trained first
-        body = network.body.eval()
+        body = WithMap(network.body.eval())
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
         kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
@@ -53,7 +53,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     temperature = calibrated["temperature"]
     with run.timing("compile"):
         network = network.cpu().eval()
-        body = engine.with_views(convert_network(network.body, preprocess), settings.views)
+        body = engine.with_views(convert_network(WithMap(network.body), preprocess), settings.views)
         graph = engine.join(body, convert_head(network.head, _width(network), temperature))
     return Trained(
         graph=graph,

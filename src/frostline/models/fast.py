@@ -82,7 +82,7 @@ class _Group(nn.Module):
         return x
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """(B, C, h, w) to (B, C): the maximum over the picture, divided by nine."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,6 +121,6 @@ def fast(widths: Sequence[int], depth: int = 2) -> Callable[[int, tuple[int, int
             window = (min(2, sides[0]), min(2, sides[1]))
             layers.append(_Group(inputs, width, window, depth))
             inputs, sides = width, (sides[0] // window[0], sides[1] // window[1])
-        return Classifier(nn.Sequential(*layers, _Pooled()), nn.Linear(inputs, classes, bias=False))
+        return Classifier(nn.Sequential(*layers, Pooled()), nn.Linear(inputs, classes, bias=False))
 
     return build
