@@ -168,7 +168,7 @@ def _convolution(node: Any, x: list[Any], y: list[Any], g: list[Floats]) -> list
 
 
 def _gather(node: Any, x: list[Any], y: list[Any], g: list[Floats]) -> list[Floats | None]:
-    axis = int(x[2]) % x[0].ndim
+    axis = _axes(x, 2)[0] % x[0].ndim
     index = np.asarray(x[1]) % x[0].shape[axis]
     found = np.zeros((x[0].shape[axis], *np.delete(x[0].shape, axis)))
     taken = np.moveaxis(g[0], range(axis, axis + index.ndim), range(index.ndim))
@@ -197,7 +197,7 @@ def _joined(node: Any, x: list[Any], y: list[Any], g: list[Floats]) -> list[Floa
 
 
 def _apart(node: Any, x: list[Any], y: list[Any], g: list[Floats]) -> list[Floats]:
-    return [np.concatenate(g, axis=int(x[1]))]
+    return [np.concatenate(g, axis=_axes(x)[0])]
 
 
 def _normalised(node: Any, x: list[Any], y: list[Any], g: list[Floats]) -> list[Floats | None]:
