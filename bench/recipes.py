@@ -43,6 +43,9 @@ JOBS = {
     "mobilenetv2": Job("mobilenetv2-frozen", (), "mobilenetv2_100.imagenet", ("cold", "warm")),
     "cnn-small": Job("cnn-small"),
     "cnn-vgg": Job("cnn-vgg"),
+    "fast-94": Job("fast-94", seeds=True),
+    "fast-95": Job("fast-95", seeds=True),
+    "fast-96": Job("fast-96"),
 }
 
 
@@ -52,6 +55,7 @@ def main() -> None:
     parser.add_argument("--weights-root", type=Path, required=True)
     parser.add_argument("--only", default=",".join(JOBS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the run directories; by default they go with the bench")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,7 +66,7 @@ def main() -> None:
 
 def race(name: str, job: Job, asked: argparse.Namespace, place: Path) -> None:
     rows = []
-    for seed in range(asked.seeds if job.seeds else 1):
+    for seed in range(asked.first_seed, asked.first_seed + (asked.seeds if job.seeds else 1)):
         home = place / f"home-{job.recipe}-{seed}"
         for cache in job.caches:
             if cache == "cold":

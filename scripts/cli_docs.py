@@ -17,8 +17,8 @@ from frostline.config import Settings
 HEADER = """\
 # The command line
 
-Made by `make docs` from the commands' own help. Exit codes: 0; 1 where `predict` could not read every file; 2 for a mistake,
-which is said without a traceback; 130 for Ctrl-C. Results go to standard output, everything else to standard error.
+Made by `make docs` from the commands' own help. Exit codes: 0; 1 where `predict` or `explain` could not read every file; 2 for a
+mistake, which is said without a traceback; 130 for Ctrl-C. Results go to standard output, everything else to standard error.
 """
 
 

@@ -85,7 +85,7 @@ def test_version(run):
     assert run("--version") == (0, f"frostline {frostline.__version__}\n", "")
 
 
-COMMANDS = ["train", "evaluate", "predict", "compare", "recipes", "models", "cache"]
+COMMANDS = ["train", "evaluate", "predict", "explain", "compare", "recipes", "models", "cache"]
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from frostline import __version__
+from frostline.commands.explaining import explain
 from frostline.commands.judging import compare, evaluate, inspect
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
@@ -40,7 +41,7 @@ def _main(
 ) -> None: ...
 
 
-for _command in (train, evaluate, inspect, predict, compare, tune):
+for _command in (train, evaluate, inspect, predict, explain, compare, tune):
     app.command()(_command)
 
 

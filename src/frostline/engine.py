@@ -167,6 +167,11 @@ def split_head(graph: ov.Model) -> ov.Model:
     return ov.Model([copy.output("probabilities").get_node()], [parameter], "head")
 
 
+def resulting(port: Any, parameters: Sequence[Any]) -> ov.Model:
+    """A graph from these parameters to one output."""
+    return ov.Model([ops.result(port)], list(parameters), "part")
+
+
 def _result(port: Any, name: str) -> Any:
     result = ops.result(port)
     result.output(0).set_names({name})

@@ -49,6 +49,10 @@ _STYLE: dict[Any, Any] = {
 _FALLBACKS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Malgun Gothic", "SimHei")
 
 
+class NoPicturesError(UserError):
+    """Matplotlib is not installed: figures are saved as numbers alone."""
+
+
 @contextmanager
 def new_figure(path: Path, title: str, width: float, height: float, layout: Layout = "constrained") -> Iterator[Any]:
     """A titled figure (inches) to draw on, written to ``path`` as PNG on leaving; pyplot and its state are not used."""
@@ -57,7 +61,7 @@ def new_figure(path: Path, title: str, width: float, height: float, layout: Layo
         from matplotlib.figure import Figure
         from matplotlib.font_manager import fontManager
     except ImportError as error:
-        raise UserError("Pictures need Matplotlib.", hint="pip install 'frostline[report]'") from error
+        raise NoPicturesError("Pictures need Matplotlib.", hint="pip install 'frostline[report]'") from error
     fonts = ["DejaVu Sans", *(name for name in _FALLBACKS if name in {font.name for font in fontManager.ttflist})]
     with mpl.rc_context({**_STYLE, "font.family": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box: no reason to fail
@@ -262,7 +266,7 @@ def sample_grid(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path
     if len(images) == 0 or len(images) != len(titles):
         raise ValueError(f"{len(images)} images and {len(titles)} titles make no grid")
     columns = min(columns, len(images))
-    words = [textwrap.wrap(text, 18, max_lines=3, placeholder="…") for text in titles]
+    words = [[line for part in text.splitlines() for line in _wrapped(part)][:3] for text in titles]
     heights = [1.06 + 0.14 * max(map(len, words[i : i + columns])) for i in range(0, len(images), columns)]
     ends = np.cumsum(heights)
     width = columns * 1.08 - 0.08
@@ -272,6 +276,10 @@ def sample_grid(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path
         for i, (image, lines) in enumerate(zip(images, words, strict=True)):
             _draw_image(axes, image, "\n".join(lines), i % columns * 1.08, ends[i // columns] - 1.04)
         axes.set(xlim=(0, width), ylim=(ends[-1], 0), aspect="equal")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 18, max_lines=3, placeholder="…")
 
 
 def _draw_image(axes: Any, image: NDArray[np.uint8], words: str, x: float, y: float) -> None:

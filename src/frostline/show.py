@@ -158,6 +158,29 @@ def shift(record: Mapping[str, Any], folder: Path) -> None:
     console.print(f"The record and its pictures are in {folder}.")
 
 
+def explanations(record: Mapping[str, Any], folder: Path) -> None:
+    """Of each image what the model says, what is most like it in training, and where its picture is."""
+    for row in record["images"]:
+        if "error" in row:
+            console.print(f"{row['path']}: not read: {row['error']}")
+            continue
+        said = "  ".join(f"{each['class']} {each['probability']:.1%}" for each in row["top"])
+        console.print(f"{row['path']}: {said}")
+        if row["neighbours"]:
+            console.print("  like " + ", ".join(f"{each['class']} ({each['distance']:.3f})" for each in row["neighbours"]))
+        if row["peak"] is None:
+            console.print(f"  nothing in it speaks for {row['explained']['class']}")
+    console.print(f"Pictures and explain.json are in {folder}.")
+
+
+def galleries(record: Mapping[str, Any], folder: Path) -> None:
+    """How many mistakes there are, the most confident ones, and where the pictures are."""
+    console.print(f"{record['wrong']:,} of {record['n']:,} {record['split']} images of {record['run']} are wrong.")
+    for row in record["mistakes"][:10]:
+        console.print(f"  {row['id']}: {row['predicted']} {row['probability']:.1%}, is {row['true'] or 'of another class'}")
+    console.print(f"The most confident mistakes, the least certain hits and galleries.json are in {folder}.")
+
+
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 

@@ -23,7 +23,7 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.feature_cache import raw
 from frostline.loop import fit, predict_log_probs
-from frostline.models.cnn import make_network
+from frostline.models.cnn import WithMap, make_network
 from frostline.models.device import pick_device
 from frostline.models.fast import begin_from
 from frostline.optim import parameter_groups
@@ -46,7 +46,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     _check_sizes(network, batches.sizes, settings)
     begin_from(network, batches.sample)
     with run.timing("compile"):  # what cannot be saved should not be trained first
-        body = network.body.eval()
+        body = WithMap(network.body.eval())
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
         kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
@@ -59,7 +59,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     temperature = calibrated["temperature"]
     with run.timing("compile"):
         network = network.cpu().eval()
-        body = engine.with_views(convert_network(network.body, preprocess), settings.views)
+        body = engine.with_views(convert_network(WithMap(network.body), preprocess), settings.views)
         graph = engine.join(body, convert_head(network.head, _width(network), temperature))
     return Trained(
         graph=graph,

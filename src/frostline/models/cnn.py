@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from frostline.errors import UserError, nearest
-from frostline.models.fast import fast
+from frostline.models.fast import Pooled, fast
 from frostline.models.layers import NORM_EPSILON, NORM_MOMENTUM, Classifier, Dropout, keras_start, seeded
 
 
@@ -77,6 +77,28 @@ NETWORKS: dict[str, Callable[[int, tuple[int, int]], Classifier]] = {
     "fast-medium": fast((128, 384, 384)),
     "fast-large": fast((128, 512, 512), depth=3),
 }
+
+
+class WithMap(nn.Module):
+    """A scratch network's body that gives (features, map), as pretrained networks do.
+
+    The map is the last convolutions' answer before it is pooled: (B, 128, H/4, W/4) of ``cnn-vgg``, which Grad-CAM is drawn from.
+    Weights are shared with the body.
+
+    Args:
+        body: of a network in ``NETWORKS``: layers in a row, the last of which that pools is one of them.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        layers = list(body.children())
+        pools = [number for number, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d | Pooled)]
+        self.below, self.above = nn.Sequential(*layers[: pools[-1]]), nn.Sequential(*layers[pools[-1] :])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised (B, 3, H, W) to features (B, D) and their last map (B, C, h, w)."""
+        last = self.below(images)
+        return self.above(last), last
 
 
 def make_network(name: str, classes: int, size: tuple[int, int], seed: int = 0) -> Classifier:

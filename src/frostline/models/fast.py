@@ -86,7 +86,7 @@ class _Group(nn.Module):
         return x
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """(B, C, h, w) to (B, C): the maximum over the picture, divided by nine."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,6 +124,6 @@ def fast(widths: Sequence[int], depth: int = 2) -> Callable[[int, tuple[int, int
         for width in widths:
             layers.append(_Group(inputs, width, depth))
             inputs = width
-        return Classifier(nn.Sequential(*layers, _Pooled()), nn.Linear(inputs, classes, bias=False))
+        return Classifier(nn.Sequential(*layers, Pooled()), nn.Linear(inputs, classes, bias=False))
 
     return build

@@ -41,9 +41,9 @@ class Predictor:
 
     def __init__(self, folder: str | Path, precision: str = "auto", batch: int = BATCH, threads: int = 0) -> None:
         self.folder = model_folder(Path(folder))
-        self.card, graph = read_model(self.folder)
+        self.card, self.graph = read_model(self.folder)
         self.precision = self._resolve(precision)
-        self._compiled = make_runner(graph, self.folder, self.card.values, self.precision, batch, threads)
+        self._compiled = make_runner(self.graph, self.folder, self.card.values, self.precision, batch, threads)
         self.batch = batch
         replay_selftest(self.folder, self._compiled, "bf16" if "bf16" in (self.precision, self.card.precision) else "f32")
 
@@ -73,8 +73,13 @@ class Predictor:
 
     def stored(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Probabilities of blocks (n, h, w, 3) of images that have the stored size already."""
-        for (features,) in self._compiled.body.run(blocks):
+        for features in self.features(blocks):
             yield self._compiled.head.features(features)
+
+    def features(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Features (n, V, D) of blocks of images of the stored size: of each view that the model averages, the image first."""
+        for (features,) in self._compiled.body.run(blocks):
+            yield features
 
     def judge(self, images: ImageSet, labels: NDArray[np.int64] | None = None) -> Predictions:
         """Predictions of every row of a set; ``labels`` where the set's classes are not the model's."""
