@@ -21,6 +21,9 @@ from frostline.predictions import Predictions
 #: Accuracies that people ask for.
 WANTED = (0.9, 0.95, 0.98, 0.99, 0.995)
 
+#: How often answers that a model calls sure must be right on validation.
+SURE = 0.99
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -58,9 +61,13 @@ def coverage_curve(predictions: Predictions) -> Coverage:
     if len(predictions) == 0:
         raise UserError("There is nothing to score.", expected="at least one predicted image", received="none")
     sure, correct = predictions.probabilities.max(axis=1).astype(np.float64), predictions.correct
+    return _curve(sure, correct)
+
+
+def _curve(sure: NDArray[np.float64], correct: NDArray[np.bool_]) -> Coverage:
     thresholds, places = np.unique(-sure, return_inverse=True)
     answered, hits = np.bincount(places), np.bincount(places, weights=correct).astype(np.int64)
-    return Coverage(-thresholds, np.cumsum(answered), np.cumsum(hits), len(predictions))
+    return Coverage(-thresholds, np.cumsum(answered), np.cumsum(hits), len(sure))
 
 
 def threshold_for(curve: Coverage, accuracy: float) -> dict[str, Any] | None:
@@ -72,6 +79,20 @@ def threshold_for(curve: Coverage, accuracy: float) -> dict[str, Any] | None:
     """
     enough = np.flatnonzero(curve.accuracy >= accuracy)
     return at_threshold(curve, float(curve.thresholds[enough[-1]])) if len(enough) else None
+
+
+def sure_from(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64], accuracy: float = SURE) -> float | None:
+    """The least highest probability (of (N, K) on validation) from which on answers are right as often as wanted.
+
+    0 where all of them are; None where no threshold has that, or there are no rows.
+    """
+    if not len(labels):
+        return None
+    told, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    if right.mean() >= accuracy:
+        return 0.0
+    found = threshold_for(_curve(told, right), accuracy)
+    return None if found is None else float(found["threshold"])
 
 
 def at_threshold(curve: Coverage, threshold: float) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class ModelCard:
         views: how many of ``data.views.SERVED`` are averaged: 1, 2 with the mirror image, or 6.
         temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
         precision: "bf16" or "f32": what the model was measured in.
+        sure_from: the probability from which on 99 % of the answers were right on validation; None: not known, or there is none.
         digest: of everything in the directory; the model's identity.
         values: all of ``model.json``.
     """
@@ -58,12 +59,18 @@ class ModelCard:
     views: int
     temperature: float
     precision: str
+    sure_from: float | None
     digest: str
     values: Mapping[str, Any]
 
 
 def write_model(
-    folder: Path, graph: ov.Model | None, weights: Mapping[str, NDArray[Any]], seen: set[bytes], card: Mapping[str, Any]
+    folder: Path,
+    graph: ov.Model | None,
+    weights: Mapping[str, NDArray[Any]],
+    seen: set[bytes],
+    card: Mapping[str, Any],
+    half: bool = False,
 ) -> str:
     """Write a model directory, whole or not at all; returns the model's digest.
 
@@ -74,13 +81,14 @@ def write_model(
         weights: by name.
         seen: 16-byte digests of the images of training and validation.
         card: name, classes, preprocess (as a dict), views, temperature, precision, and whatever else should be known.
+        half: keep the graph's weights in float16.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
         if graph is not None:
-            engine.save_graph(graph, fresh / GRAPH)
+            engine.save_graph(graph, fresh / GRAPH, half)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         _write_selftest(fresh, card)
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
@@ -188,6 +196,7 @@ def read_card(folder: Path) -> ModelCard:
             views=int(values["views"]),
             temperature=float(values["temperature"]),
             precision=str(values["precision"]),
+            sure_from=None if values.get("sure_from") is None else float(values["sure_from"]),
             digest=told,
             values=values,
         )

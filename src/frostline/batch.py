@@ -27,11 +27,15 @@ _ENDINGS = frozenset(FORMAT_OF_ENDING) | UNREAD_ENDINGS
 
 @dataclass(frozen=True)
 class Row:
-    """One file: its ``top`` classes with probabilities, best first; or why it could not be read."""
+    """One file: its ``top`` classes with probabilities, best first, and whether the best is sure; or why it could not be read.
+
+    ``sure`` is None where no threshold is known.
+    """
 
     path: str
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
+    sure: bool | None = None
 
 
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -43,8 +47,10 @@ def image_files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from (entry for entry in sorted(path.rglob("*")) if entry.suffix.lower() in _ENDINGS and entry.is_file())
 
 
-def predict_files(predictor: Predictor, paths: Iterable[Path], top: int) -> Iterator[Row]:
+def predict_files(predictor: Predictor, paths: Iterable[Path], top: int, sure_from: float | None = None) -> Iterator[Row]:
     """A row for each file, in order; files are read by as many threads as there are cores, ahead of the network.
+
+    Answers of a probability below ``sure_from`` are not sure.
 
     Raises:
         UserError: no file is named, and the folders named hold no image.
@@ -53,15 +59,15 @@ def predict_files(predictor: Predictor, paths: Iterable[Path], top: int) -> Iter
     first = next(files, None)
     if first is None:
         raise UserError("There are no images there.", expected="image files, or folders that hold some")
-    return _rows(predictor, chain([first], files), top)
+    return _rows(predictor, chain([first], files), top, sure_from)
 
 
-def _rows(predictor: Predictor, files: Iterator[Path], top: int) -> Iterator[Row]:
+def _rows(predictor: Predictor, files: Iterator[Path], top: int, sure_from: float | None) -> Iterator[Row]:
     waiting: deque[_Block] = deque()
     for probabilities in predictor.stored(_images(predictor, files, waiting)):
         while waiting[0].all_bad:
             yield from waiting.popleft().rows()
-        yield from waiting.popleft().rows(probabilities, predictor.classes, top)
+        yield from waiting.popleft().rows(probabilities, predictor.classes, top, sure_from)
     for block in waiting:
         yield from block.rows()
 
@@ -77,7 +83,13 @@ class _Block:
     def all_bad(self) -> bool:
         return all(path in self.errors for path in self.files)
 
-    def rows(self, probabilities: Iterable[NDArray[np.float32]] = (), classes: Sequence[str] = (), top: int = 0) -> Iterator[Row]:
+    def rows(
+        self,
+        probabilities: Iterable[NDArray[np.float32]] = (),
+        classes: Sequence[str] = (),
+        top: int = 0,
+        sure_from: float | None = None,
+    ) -> Iterator[Row]:
         found = iter(probabilities)
         for path in self.files:
             name = str(path).encode("utf-8", "backslashreplace").decode()
@@ -85,7 +97,8 @@ class _Block:
                 yield Row(name, error=self.errors[path])
                 continue
             p = next(found)
-            yield Row(name, tuple((classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top]))
+            best = tuple((classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top])
+            yield Row(name, best, sure=None if sure_from is None else bool(p.max() >= sure_from))
 
 
 def _images(predictor: Predictor, files: Iterator[Path], waiting: deque[_Block]) -> Iterator[NDArray[np.uint8]]:
@@ -127,7 +140,8 @@ def write_rows(rows: Iterable[Row], form: str, out: TextIO) -> int:
 def _table(rows: Iterator[Row], out: TextIO) -> None:
     for row in rows:
         said = "  ".join(f"{name} {probability:.1%}" for name, probability in row.top)
-        out.write(f"{row.path}: {said or 'not read: ' + row.error}\n")
+        doubt = "not sure: " if row.sure is False else ""
+        out.write(f"{row.path}: {doubt}{said or 'not read: ' + row.error}\n")
 
 
 def _json(rows: Iterator[Row], out: TextIO) -> None:
@@ -140,14 +154,16 @@ def _json(rows: Iterator[Row], out: TextIO) -> None:
 def _as_dict(row: Row) -> dict[str, Any]:
     if row.error:
         return {"path": row.path, "error": row.error}
-    return {"path": row.path, "top": [{"class": name, "probability": round(p, 6)} for name, p in row.top]}
+    told = {"path": row.path, "top": [{"class": name, "probability": round(p, 6)} for name, p in row.top]}
+    return told if row.sure is None else {**told, "sure": row.sure}
 
 
 def _csv(rows: Iterator[Row], out: TextIO) -> None:
     """One line per file and class, so that the columns are the same whatever could be read."""
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "probability", "error"])
+    writer.writerow(["path", "rank", "class", "probability", "sure", "error"])
     for row in rows:
         if row.error:
-            writer.writerow([row.path, "", "", "", row.error])
-        writer.writerows([row.path, rank, name, round(p, 6), ""] for rank, (name, p) in enumerate(row.top, 1))
+            writer.writerow([row.path, "", "", "", "", row.error])
+        sure = "" if row.sure is None else str(row.sure).lower()
+        writer.writerows([row.path, rank, name, round(p, 6), sure, ""] for rank, (name, p) in enumerate(row.top, 1))

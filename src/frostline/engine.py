@@ -178,14 +178,14 @@ def _result(port: Any, name: str) -> Any:
     return result
 
 
-def save_graph(graph: ov.Model, path: Path) -> None:
-    """Write ``path`` (.xml) and its weights (.bin) in f32; the same graph gives the same bytes.
+def save_graph(graph: ov.Model, path: Path, half: bool = False) -> None:
+    """Write ``path`` (.xml) and its weights (.bin) in f32, or in f16; the same graph gives the same bytes.
 
     OpenVINO names operations after a counter of the process, which says nothing and differs from run to run.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        ov.save_model(graph, temporary, compress_to_fp16=False)
+        ov.save_model(graph, temporary, compress_to_fp16=half)
         tree = ElementTree.parse(temporary)
         for layer in tree.getroot().iterfind("layers/layer"):
             if layer.get("type") != "Parameter":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import frostline
-from frostline.abstaining import thresholds
+from frostline.abstaining import sure_from, thresholds
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.compare import paired
@@ -189,6 +189,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     """Write a model directory; nothing in it comes from the test split, a clock or this machine's paths."""
     chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
+    rows, probabilities = trained.validation
     card = {
         "name": settings.recipe,
         "frostline": frostline.__version__,
@@ -197,6 +198,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "views": trained.views,
         "temperature": trained.temperature,
         "precision": trained.precision,
+        "sure_from": sure_from(probabilities, splits.validation.take(rows).labels),
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline import engine
+from frostline import engine, inside
 from frostline.data.imageset import ImageSet
 from frostline.data.views import view_name
 from frostline.decode import DECODER_VERSION
@@ -27,6 +27,7 @@ from frostline.progress import say
 
 if TYPE_CHECKING:
     from frostline.config import Settings
+    from frostline.models.backbones import FeatureNetwork
     from frostline.models.transfer import Cut
     from frostline.models.weights import Loaded
 
@@ -228,8 +229,14 @@ def freeze_below(settings: Settings, stored: tuple[int, int] | None) -> Below:
     """Load the backbone of ``settings``, cut it where ``settings.train_from`` says and compile what is below; as ``freeze``."""
     from frostline.models.transfer import Lower, cut
 
+    if settings.backbone == inside.BACKBONE:
+        raise UserError(
+            f"{inside.BACKBONE} gives features; it is not trained on.",
+            received=f"train_from={settings.train_from}",
+            hint="--train-from head, or --recipe fast-94, which trains such a network from scratch",
+        )
     loaded, preprocess = _loaded(settings, stored)
-    line = cut(loaded.network, settings.train_from, preprocess.size, settings.backbone)
+    line = cut(cast("FeatureNetwork", loaded.network), settings.train_from, preprocess.size, settings.backbone)
     lower: Loaded = replace(loaded, network=cast("Any", Lower(line.lower).eval()))
     return Below(loaded, line, _ready(lower, preprocess, settings, line.first))
 

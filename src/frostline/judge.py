@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frostline import inside
 from frostline.artifact import ModelCard
 from frostline.data.imageset import UNKNOWN, ImageSet, Source
 from frostline.data.sources import load_source
@@ -63,6 +64,12 @@ def rows_to_judge(
     images = _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong)
     seen = predictor.seen()
     known = sum(raw(digest) in seen for digest in images.digests)
+    if known and predictor.folder == inside.place():
+        raise UserError(
+            f"The classifier inside cannot be judged on images that it was trained on: {known:,} of these {len(images):,}.",
+            expected="images that it has not seen, such as CIFAR-10's test images",
+            hint="--split test",
+        )
     if known:
         say(f"{known:,} of these {len(images):,} images were seen in training: these scores flatter the model.", "yellow")
     about = {"split": images.name, "rejected": len(source.rejects), "seen_in_training": known}

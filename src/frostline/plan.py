@@ -75,7 +75,8 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
 
 def _parts(below: Below, trained: set[int]) -> tuple[Part, ...]:
     parts: dict[str, Part] = {}
-    for name, parameter in below.loaded.network.network.named_parameters():
+    pretrained: Any = below.loaded.network
+    for name, parameter in pretrained.network.named_parameters():
         block = _block(name)
         before = parts.get(block, Part(block, 0, 0))
         moves = parameter.numel() if id(parameter) in trained else 0

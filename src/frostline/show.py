@@ -215,6 +215,7 @@ def models() -> None:
     table = Table("backbone", "timm's name", "photos at", "small images at")
     for name, row in BACKBONES.items():
         table.add_row(name, row.timm, f"{row.photos} px", f"{row.arrays} px")
+    table.add_row("cifar-fast", "inside the package", "32 px", "32 px")
     console.print(table)
     console.print("Any other: --set backbone=timm:NAME")
     console.print(f"From scratch: {', '.join(NETWORKS)} (--set kind=scratch --set network=NAME)")

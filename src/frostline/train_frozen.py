@@ -18,6 +18,7 @@ from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, from_stored, in_storage_type, raw
 from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
+from frostline.inside import check_unseen, seen_by
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
@@ -39,6 +40,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
             received="mirror, shift, cutout or augment",
             hint="--train-from and a block; or --views 2 for mirror images",
         )
+    check_unseen(splits.validation, settings.backbone)
     with run.timing("compile"):
         frozen = freeze(settings, splits.train.size)
     for note in frozen.notes:
@@ -75,7 +77,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         precision=precision,
         architecture=_architecture(frozen, head, settings),
         validation=(found.validation.seen.copy(), probabilities),
-        seen={raw(digest) for digests in seen for digest in digests},
+        seen={raw(digest) for digests in seen for digest in digests} | seen_by(settings.backbone),
         record=record,
         judge=lambda saved, images: _judged(saved, images, frozen, caches),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from frostline import inside
 from frostline.errors import UserError, nearest
 
 
@@ -41,6 +42,9 @@ BACKBONES: dict[str, Backbone] = {
     "convnext-tiny": Backbone("convnext_tiny.fb_in22k_ft_in1k", arrays=128),
     "vit-small": Backbone("vit_small_patch16_224.augreg_in21k_ft_in1k", arrays=224, sized=True),
 }
+
+#: The network of the classifier that ships in the package: not timm's, and nothing is downloaded for it.
+INSIDE = Backbone("", photos=32, arrays=32)
 
 
 class FeatureNetwork(nn.Module):
@@ -78,10 +82,13 @@ def as_map(grid: Tensor, prefix_tokens: int, aspect: float) -> Tensor:
 
 def find(name: str) -> Backbone:
     """The table's row, or one made for ``timm:NAME``. Unknown names are a ``UserError`` with the nearest."""
+    if name == inside.BACKBONE:
+        return INSIDE
     if name in BACKBONES:
         return BACKBONES[name]
     if not name.startswith("timm:"):
-        raise UserError(f"There is no backbone '{name}'.", received=name, hint=nearest(name, [*BACKBONES, "timm:NAME"]))
+        names = [*BACKBONES, inside.BACKBONE, "timm:NAME"]
+        raise UserError(f"There is no backbone '{name}'.", received=name, hint=nearest(name, names))
     architecture = name.removeprefix("timm:")
     if architecture.split(".")[0] not in timm.list_models():
         close = nearest(architecture, timm.list_models())

@@ -14,9 +14,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from frostline import inside
 from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.models.backbones import Backbone, FeatureNetwork, build, find
+from frostline.models.cnn import WithMap
 from frostline.models.layers import seeded
 
 
@@ -35,7 +37,7 @@ class Loaded:
     """
 
     name: str
-    network: FeatureNetwork
+    network: FeatureNetwork | WithMap
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     kernel: str
@@ -64,6 +66,8 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         UserError: weights that cannot be had or do not cover the network exactly. Nothing is left at random that ``excuse``
             does not name.
     """
+    if name == inside.BACKBONE:
+        return _inside(weights)
     row, path = find(name), Path(weights).expanduser()
     with seeded(0):  # weights that are excused from being there start from the same numbers every time
         if not weights:
@@ -85,6 +89,16 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         model_args=dict(config.get("model_args", {})),
         notes=tuple(notes),
     )
+
+
+def _inside(weights: str) -> Loaded:
+    """The network of the classifier that ships in the package."""
+    from frostline.models.inside import backbone
+
+    if weights:
+        raise UserError(f"{inside.BACKBONE} comes with its weights.", received=weights, hint="leave out --weights")
+    network, preprocess, digest, origin = backbone()
+    return Loaded(inside.BACKBONE, network, preprocess.mean, preprocess.std, "bilinear", 1.0, digest, origin, {})
 
 
 _Found = tuple[Any, dict[str, Any], str, list[str]]
@@ -232,6 +246,8 @@ def at_hand(name: str) -> bool:
     """Whether a backbone's weights are kept here already, or the hub answers within three seconds."""
     from huggingface_hub import constants, try_to_load_from_cache
 
+    if name == inside.BACKBONE:
+        return True
     if isinstance(try_to_load_from_cache(_repository(find(name)), "model.safetensors"), str):
         return True
     try:

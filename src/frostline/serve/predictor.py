@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frostline import inside
 from frostline.artifact import ModelCard, make_runner, read_model, replay_selftest, seen_digests
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.decode import as_array
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
-from frostline.errors import UserError
 from frostline.predictions import Predictions
 from frostline.preprocess import stored_image
 from frostline.progress import say, stage
@@ -97,18 +97,11 @@ class Predictor:
 
 
 def model_folder(folder: Path) -> Path:
-    """The model directory of a run, or the folder itself."""
-    inside = folder / "model"
-    return inside if (inside / "model.json").is_file() and not (folder / "model.json").is_file() else folder
-
-
-def newest_run(folder: Path = Path("runs")) -> Path:
-    """The run under a folder that finished last, for somebody who named no model; said on the screen."""
-    runs = sorted(folder.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise UserError("No model was named, and there is no finished run.", expected=f"a run in {folder}/", hint="--model DIR")
-    say(f"Model: {runs[-1].parent}, the newest run.")
-    return runs[-1].parent
+    """The model directory of a run, of the classifier in the package ("inside"), or the folder itself."""
+    if str(folder) == inside.MODEL and not folder.exists():
+        return inside.folder()
+    within = folder / "model"
+    return within if (within / "model.json").is_file() and not (folder / "model.json").is_file() else folder
 
 
 def load_model(folder: str | Path, **options: Any) -> Predictor:
@@ -122,4 +115,4 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     return iter(take, [])
 
 
-__all__ = ["ImageLike", "ModelCard", "Predictor", "load_model", "model_folder", "newest_run"]
+__all__ = ["ImageLike", "ModelCard", "Predictor", "load_model", "model_folder"]

@@ -1,0 +1,76 @@
+"""The classifier that ships in the package: CIFAR-10's ten classes, small enough for a mail, there without a download.
+
+Its model directory holds every weight once: ``graph.bin`` in float16, and in the card where in it each of the network's tensors
+lies, so that the same bytes predict without torch and serve as the frozen backbone ``cifar-fast``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from frostline.artifact import CARD, WEIGHTS, read_card, seen_digests
+from frostline.data.imageset import ImageSet
+from frostline.errors import UserError
+from frostline.feature_cache import raw
+
+#: What names the model in place of a folder, and the backbone made of it.
+MODEL, BACKBONE = "inside", "cifar-fast"
+#: Tensors of at least so many bytes in float16 are looked up in the graph; smaller ones could be found there by chance.
+LEAST_SHARED = 256
+
+
+def place() -> Path:
+    """Where in the package the model directory lies."""
+    return Path(__file__).parent / "inside_model"
+
+
+def folder() -> Path:
+    """The model directory in the package; a ``UserError`` where this copy has none."""
+    if not (place() / CARD).is_file():
+        raise UserError("This copy of Frostline has no classifier inside.", expected=str(place()), hint="--model RUN")
+    return place()
+
+
+def shared(weights: Mapping[str, NDArray[Any]], graph: bytes) -> dict[str, list[Any]]:
+    """Where in a graph's float16 weights the network's own lie: name → [offset in bytes, shape]; only those that are found."""
+    places = {}
+    for name, value in weights.items():
+        wanted = np.ascontiguousarray(value, np.float16).tobytes()
+        if len(wanted) >= LEAST_SHARED and (offset := graph.find(wanted)) >= 0:
+            places[name] = [offset, list(value.shape)]
+    return places
+
+
+def weights(model: Path) -> dict[str, NDArray[np.float32]]:
+    """All weights of a model directory whose card says that some lie in its graph, as float32 by name."""
+    card = read_card(model)
+    found = {name: value.astype(np.float32) for name, value in load_file(model / WEIGHTS).items()}
+    blob = (model / "graph.bin").read_bytes()
+    for name, (offset, shape) in card.values["shared_weights"].items():
+        values = np.frombuffer(blob, np.float16, count=int(np.prod(shape)), offset=offset)
+        found[name] = values.reshape(shape).astype(np.float32)
+    return found
+
+
+def seen_by(backbone: str) -> set[bytes]:
+    """Digests of the images that a backbone is known to have been trained on."""
+    return seen_digests(folder()) if backbone == BACKBONE else set()
+
+
+def check_unseen(validation: ImageSet, backbone: str) -> None:
+    """Refuse to choose on images that the network below the line was trained on: its features flatter them."""
+    seen = seen_by(backbone)
+    known = sum(raw(digest) in seen for digest in validation.digests)
+    if known:
+        raise UserError(
+            f"{known:,} of the {len(validation):,} validation images were seen when {BACKBONE} was trained.",
+            expected="images that it has not seen, to choose by",
+            received="CIFAR-10's training images",
+            hint="--recipe fast-94 trains on them from scratch; --set backbone=mobilenetv2 has not seen them",
+        )

@@ -1,0 +1,94 @@
+"""The classifier inside, as torch has it: made small for the package, and taken from there as the backbone ``cifar-fast``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from frostline import engine, inside
+from frostline.abstaining import sure_from
+from frostline.artifact import WEIGHTS, read_card, seen_digests, write_model
+from frostline.calibrate import apply_temperature, recorded_temperature
+from frostline.convert import convert_head, convert_network
+from frostline.data.batches import ArrayBatches
+from frostline.data.imageset import ImageSet
+from frostline.data.reading import stored_pixels
+from frostline.files import digest_bytes
+from frostline.models.cnn import WithMap, make_network
+from frostline.models.fast import folded
+from frostline.models.layers import Classifier
+from frostline.preprocess import Preprocess
+from frostline.records import json_record
+from frostline.training import log_probabilities
+
+
+def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Mapping[str, Any]) -> str:
+    """Write the model directory that ships: float16, every weight once, BatchNorm folded; returns the model's digest.
+
+    Temperature and threshold are fitted anew, on what the rounded network says with so many views.
+
+    Args:
+        model: the model directory of a run of one of the fast networks.
+        validation: the images on which that run chose.
+        out: the directory to write.
+        views: how many of ``data.views.SERVED`` it shall average.
+        about: what the card shall say beside what the run's says: what it is for, the command, its scores.
+    """
+    card = read_card(model)
+    network = _rounded(_folded(model, card.values))
+    preprocess = card.preprocess
+    batches = ArrayBatches(
+        stored_pixels(validation, preprocess), validation.labels, 250, views=views, mean=preprocess.mean, std=preprocess.std
+    )
+    log_p = log_probabilities(network, batches)[0].numpy()
+    calibrated = recorded_temperature(log_p, validation.labels)
+    body = engine.with_views(convert_network(WithMap(network.body), preprocess), views)
+    width = int(card.values["architecture"]["features"])
+    graph = engine.join(body, convert_head(network.head, width, calibrated["temperature"]))
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    places = _places(graph, weights)
+    probabilities = apply_temperature(log_p, calibrated["temperature"])
+    values: dict[str, Any] = {key: value for key, value in card.values.items() if key not in ("schema", "files", "digest")}
+    values |= {**calibrated, "views": views, "made_from": card.digest, "shared_weights": places, "precision": "bf16"}
+    values |= {"sure_from": sure_from(probabilities, validation.labels), **about}
+    kept = {name: value for name, value in weights.items() if name not in places}
+    return write_model(out, graph, kept, seen_digests(model), json_record(values), half=True)
+
+
+def _folded(model: Path, card: Mapping[str, Any]) -> Classifier:
+    network = make_network(card["architecture"]["network"], len(card["classes"]), tuple(card["preprocess"]["size"]))
+    network.load_state_dict(load_file(model / WEIGHTS))
+    return folded(network.eval())
+
+
+def _rounded(network: Classifier) -> Classifier:
+    """Every weight as float16 holds it."""
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.copy_(value.half().float())
+    return network
+
+
+def _places(graph: Any, weights: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        engine.save_graph(graph, Path(scratch) / "graph.xml", half=True)
+        return inside.shared(weights, (Path(scratch) / "graph.bin").read_bytes())
+
+
+def backbone() -> tuple[WithMap, Preprocess, str, str]:
+    """The network that ships, without its head; what stands in front of it; the weights' digest, and where they come from."""
+    model = inside.folder()
+    card = read_card(model)
+    weights = inside.weights(model)
+    network = folded(make_network(card.values["architecture"]["network"], len(card.classes), card.preprocess.size).eval())
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    network.eval().requires_grad_(False)
+    parts = [part for name in sorted(weights) for part in (name.encode(), np.ascontiguousarray(weights[name]).tobytes())]
+    return WithMap(network.body), card.preprocess, digest_bytes(*parts), f"{card.name}, inside the package (Apache-2.0)"
