@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from drawing import tinted_folders
+from torch import nn
 
 from frostline.config import Settings
+from frostline.errors import UserError
 from frostline.experiment import load_data, train
+from frostline.models.cnn import make_network
 from frostline.serve.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -27,7 +30,43 @@ def test_validation_is_predicted_as_the_saved_model_predicts(splits, tmp_path, v
     run = train(splits, SETTINGS.with_values(views=views), tmp_path / "run")
     chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
     np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
-    assert run.read("scores/validation.json")["accuracy"] == pytest.approx(run.history()[-1]["validation_accuracy"])
+
+
+def test_epochs_are_told_apart_by_one_view_alone(splits, tmp_path):
+    one, six = (train(splits, SETTINGS.with_values(views=views), tmp_path / f"{views}") for views in (1, 6))
+    rows = [[(row["validation_accuracy"], row["validation_loss"]) for row in run.history()] for run in (one, six)]
+    assert rows[0] == rows[1]
+    best = max(row["validation_accuracy"] for row in one.history())
+    assert one.read("scores/validation.json")["accuracy"] == pytest.approx(best)
+    assert (one.predictions("validation").probabilities != six.predictions("validation").probabilities).any()
+
+
+def test_images_grow_to_their_own_size(splits, tmp_path):
+    seen = []
+
+    class Watched(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.body, self.head = network.body, network.head
+
+        def forward(self, x):
+            seen.append((self.training, tuple(x.shape[2:])))
+            return self.head(self.body(x))
+
+    values = {"network": "fast-small", "optimizer": "sgd", "lr": 0.01, "grow_from": 8, "grow_share": 0.5, "epochs": 4}  # of 24×24
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("frostline.train_scratch.make_network", lambda *given: Watched(make_network(*given)))
+        train(splits, SETTINGS.with_values(**values), tmp_path / "run")
+    sizes = [size for training, size in seen if training]
+    assert list(dict.fromkeys(sizes)) == [(8, 8), (16, 16), (24, 24)]
+    assert sizes.count((24, 24)) == 2 * sizes.count((8, 8))
+    assert seen[-1] == (False, (24, 24))
+
+
+def test_a_network_for_one_size_cannot_grow(splits, tmp_path):
+    with pytest.raises(UserError, match="8×8") as raised:
+        train(splits, SETTINGS.with_values(grow_from=8), tmp_path / "run")
+    assert "fast-small" in raised.value.hint
 
 
 def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,6 +20,7 @@ from frostline.data.batches import ArrayBatches, growing
 from frostline.data.imageset import Splits
 from frostline.data.reading import stored_pixels
 from frostline.drawn import drawn_images
+from frostline.errors import UserError
 from frostline.feature_cache import raw
 from frostline.loop import fit, predict_log_probs
 from frostline.models.cnn import WithMap, make_network
@@ -29,6 +32,8 @@ from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained, judged_by_graph
 
+#: Images, or views of them, that are judged at once.
+JUDGED = 500
 #: Side to which photos are reduced for a network that is trained from scratch.
 PHOTOS = 64
 
@@ -36,8 +41,9 @@ PHOTOS = 64
 def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train a network from random weights; arguments as in ``train_frozen``."""
     with run.timing("read"):
-        preprocess, batches, judging = _read(splits, settings)
+        preprocess, batches, judging, served = _read(splits, settings)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
+    _check_sizes(network, batches.sizes, settings)
     begin_from(network, batches.sample)
     with run.timing("compile"):  # what cannot be saved should not be trained first
         body = WithMap(network.body.eval())
@@ -48,7 +54,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         fitted = fit(
             network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, parameters=groups, checkpoints=kept
         )
-        log_p = predict_log_probs(network, judging, settings)
+        log_p = predict_log_probs(network, served, settings)
     calibrated = recorded_temperature(log_p, splits.validation.labels)
     temperature = calibrated["temperature"]
     with run.timing("compile"):
@@ -75,8 +81,11 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     )
 
 
-def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches]:
-    """What stands in front of the network, and the batches of training and validation."""
+def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:
+    """What stands in front of the network, and the batches of training and of validation: by one view, and as it will be served.
+
+    Epochs are told apart by the image's own view: six views of 5,000 images would cost as much as a third of an epoch each time.
+    """
     stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
     size = (settings.image_size,) * 2 if settings.image_size and splits.train.size is None else stored
     plain = Preprocess(size=size, stored=stored, fit=settings.fit)
@@ -95,8 +104,26 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         sizes=growing(stored, settings.grow_from, round(settings.grow_share * settings.epochs)) if settings.grow_from else (),
         **common,
     )
-    judging = ArrayBatches(validation, splits.validation.labels, 500, views=settings.views, **common)
-    return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging
+    judging, served = (
+        ArrayBatches(validation, splits.validation.labels, JUDGED // views, views=views, **common) for views in (1, settings.views)
+    )
+    return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging, served
+
+
+def _check_sizes(network: nn.Module, sizes: Sequence[tuple[int, int]], settings: Settings) -> None:
+    """Whether the network takes images of every size that training will show it."""
+    network.eval()
+    for size in sizes:
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, *size))
+        except RuntimeError as error:
+            raise UserError(
+                f"The network {settings.network} takes images of one size only.",
+                expected="grow_from=0",
+                received=f"images of {size[0]}×{size[1]} too, by grow_from={settings.grow_from}",
+                hint="--set network=fast-small",
+            ) from error
 
 
 def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from frostline.data.augment import Mirror, Shift
-from frostline.data.batches import ArrayBatches, FeatureBatches, stream_seed
+from frostline.data.batches import ArrayBatches, FeatureBatches, growing, stream_seed
 from frostline.data.views import served
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
@@ -28,6 +28,21 @@ def test_in_order_every_row_normalised_the_last_batch_kept():
     assert x.dtype == torch.float32
     assert np.allclose(x.numpy(), expected, atol=1e-6)
     assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_are_reduced_in_the_first_epochs():
+    batches = arrays(sizes=[(2, 2), (3, 3), (4, 4)])
+    assert [next(batches.epoch(number))[0].shape[2:] for number in range(5)] == [(2, 2), (3, 3), (4, 4), (4, 4), (4, 4)]
+    half, whole = (next(batches.epoch(number))[0] for number in (0, 2))
+    weights = torch.tensor([3.0, 3.0, 1.0]) / 7  # a triangle as wide as the reduction, cut off at the border
+    expected = torch.einsum("i,bcij,j->bc", weights, whole[:, :, :3, :3], weights)
+    torch.testing.assert_close(half[:, :, 0, 0], expected)
+
+
+def test_sizes_grow_in_equal_steps_and_keep_the_shape():
+    assert growing((32, 32), 20, 3) == ((20, 20), (24, 24), (28, 28), (32, 32))
+    assert growing((24, 48), 12, 2) == ((12, 24), (18, 36), (24, 48))
+    assert growing((32, 32), 32, 3) == growing((32, 32), 20, 0) == ((32, 32),)
 
 
 def test_two_views_are_the_image_and_its_mirror_image():

@@ -95,7 +95,7 @@ class ArrayBatches(OrderedRows):
         labels: (N,) int64.
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
-        sizes: (H, W) to which the images of each epoch are reduced in turn, the last of them in all later epochs; empty: as they are.
+        sizes: (H, W) to which each epoch's images are reduced, the last of them in all later epochs; empty: as they are.
         views: for evaluation more than one of ``data.views.SERVED``, as the finished model averages them: x is (B, V, C, H, W).
         alternate: mirror a random half of the images in the first epoch, and each in every other epoch from then on, so that two
             epochs show every image both ways (Jordan 2024, section 3.6).

@@ -63,17 +63,21 @@ def begin_from(network: nn.Module, sample: Callable[[int], Tensor]) -> None:
 
 
 class _Group(nn.Module):
-    """Convolution, 2×2 maximum, then more convolutions; a third layer adds the second's input, as airbench96 does."""
+    """Convolution, 2×2 maximum, then more convolutions; a third layer adds the second's input, as airbench96 does.
 
-    def __init__(self, inputs: int, outputs: int, window: tuple[int, int], depth: int) -> None:
+    A side that has shrunk to one pixel is no longer halved.
+    """
+
+    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList([_conv(inputs if i == 0 else outputs, outputs) for i in range(depth)])
         self.norms = nn.ModuleList([_norm(outputs) for _ in range(depth)])
-        self.pool = nn.MaxPool2d(window)
 
     def forward(self, x: Tensor) -> Tensor:
         # the maximum before BatchNorm, as airbench has it: a quarter of the pixels to normalise
-        x = functional.gelu(self.norms[0](self.pool(self.convs[0](x))))
+        x = self.convs[0](x)
+        x = functional.max_pool2d(x, (min(2, x.shape[2]), min(2, x.shape[3])))
+        x = functional.gelu(self.norms[0](x))
         begun = x
         for number, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if number:
@@ -105,7 +109,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 def fast(widths: Sequence[int], depth: int = 2) -> Callable[[int, tuple[int, int]], Classifier]:
     """A builder (classes K, size (H, W)) of a network with a group of ``depth`` convolutions for each width.
 
-    Any size from 4×4 on; a side that has shrunk to one pixel is no longer halved. Smaller images are a ``UserError``.
+    Any size from 4×4 on, and one network for all of them. Smaller images are a ``UserError``.
     """
 
     def build(classes: int, size: tuple[int, int]) -> Classifier:
@@ -116,11 +120,10 @@ def fast(widths: Sequence[int], depth: int = 2) -> Callable[[int, tuple[int, int
                 hint="--set network=cnn-small",
             )
         layers: list[nn.Module] = [Whitening(), nn.GELU()]
-        inputs, sides = 24, (size[0] - 1, size[1] - 1)
+        inputs = 24
         for width in widths:
-            window = (min(2, sides[0]), min(2, sides[1]))
-            layers.append(_Group(inputs, width, window, depth))
-            inputs, sides = width, (sides[0] // window[0], sides[1] // window[1])
+            layers.append(_Group(inputs, width, depth))
+            inputs = width
         return Classifier(nn.Sequential(*layers, Pooled()), nn.Linear(inputs, classes, bias=False))
 
     return build
