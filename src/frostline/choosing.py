@@ -103,14 +103,13 @@ def asked_for(
     """Data and settings that a command line asks for: those of the run ``resume``, or new ones for ``data``.
 
     Args:
+        data: what to train on; may be None where a run goes on.
         values: by the name of a setting, and "recipe"; None: not asked for.
     """
     given = {key: value for key, value in values.items() if value is not None}
     if resume is not None:
         return resumed(resume, config, assignments, given, data)
-    if data is None:
-        raise UserError("It is not said what to train on.", expected="data, or --resume RUN", hint="frostline train digits")
-    return data, settings_from(given.pop("recipe", None), config, assignments, given, data)
+    return str(data), settings_from(given.pop("recipe", None), config, assignments, given, str(data))
 
 
 def settled(data: Any, settings: Settings | str | None, values: dict[str, Any]) -> Settings:

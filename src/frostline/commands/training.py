@@ -52,6 +52,8 @@ def train(
     from frostline import choosing, experiment, show
     from frostline.config import parse_gigabytes, parse_seconds
 
+    if data is None and resume is None:
+        raise typer.BadParameter("Missing data to train on (or --resume RUN).")
     _check_together(resume, seeds, out, overwrite)
     asked: dict[str, Any] = {
         "recipe": recipe,
