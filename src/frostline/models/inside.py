@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
     """
     card = read_card(model)
     network = _rounded(_folded(model, card.values))
-    preprocess = card.preprocess
+    preprocess = _representable(card.preprocess)
     batches = ArrayBatches(
         stored_pixels(validation, preprocess), validation.labels, 250, views=views, mean=preprocess.mean, std=preprocess.std
     )
@@ -56,7 +57,14 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
     places = _places(graph, weights)
     probabilities = apply_temperature(log_p, calibrated["temperature"])
     values: dict[str, Any] = {key: value for key, value in card.values.items() if key not in ("schema", "files", "digest")}
-    values |= {**calibrated, "views": views, "made_from": card.digest, "shared_weights": places, "precision": "bf16"}
+    values |= {
+        **calibrated,
+        "preprocess": preprocess.as_dict(),
+        "views": views,
+        "made_from": card.digest,
+        "shared_weights": places,
+        "precision": "bf16",
+    }
     values |= {"sure_from": sure_from(probabilities, validation.labels), **about}
     kept = {name: value for name, value in weights.items() if name not in places}
     return write_model(out, graph, kept, seen_digests(model), json_record(values), half=True)
@@ -74,6 +82,15 @@ def _rounded(network: Classifier) -> Classifier:
         for value in network.state_dict().values():
             value.copy_(value.half().float())
     return network
+
+
+def _representable(preprocess: Preprocess) -> Preprocess:
+    """The nearest mean and deviation whose scale and offset, as the graph holds them, are float16 numbers."""
+    scales = [float(np.float16(1 / (255 * deviation))) for deviation in preprocess.std]
+    std = [1 / (255 * scale) for scale in scales]
+    offsets = [float(np.float16(-mean / deviation)) for mean, deviation in zip(preprocess.mean, std, strict=True)]
+    mean = [-offset * deviation for offset, deviation in zip(offsets, std, strict=True)]
+    return replace(preprocess, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
 
 
 def _places(graph: Any, weights: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:

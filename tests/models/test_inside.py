@@ -1,0 +1,126 @@
+"""The classifier inside: every weight once, the same answers from torch and the graph, and no choice by images it has seen."""
+
+import numpy as np
+import pytest
+import torch
+from drawing import tinted_folders
+from safetensors.numpy import load_file
+
+import frostline
+from frostline import inside
+from frostline.config import Settings
+from frostline.errors import UserError
+from frostline.experiment import load_data, train
+from frostline.models.cnn import make_network
+from frostline.models.fast import folded
+from frostline.models.inside import backbone, compact
+from frostline.models.weights import at_hand, load
+from frostline.serve.predictor import Predictor
+
+SETTINGS = Settings(
+    recipe="fast-test",
+    kind="scratch",
+    network="fast-small",
+    epochs=3,
+    batch_size=20,
+    optimizer="sgd",
+    lr=0.02,
+    views=6,
+    device="cpu",
+    precision="f32",
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A compact model directory made of a run, and the data that the run saw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("frostline.experiment._draw", lambda *_: None)
+        root = tmp_path_factory.mktemp("inside")
+        data = tinted_folders(root / "data", ["a", "b", "c"], 30)
+        splits = load_data(data, SETTINGS)
+        run = train(splits, SETTINGS, root / "run")
+        compact(run.model_folder, splits.validation, root / "small", 2, {"purpose": "a test"})
+    return root / "small", data, splits
+
+
+@pytest.fixture
+def shipped(small, monkeypatch):
+    monkeypatch.setattr(inside, "place", lambda: small[0])
+    return small
+
+
+def test_folding_changes_nothing():
+    network = make_network("fast-large", 3, (16, 16)).train()
+    images = torch.randn(40, 3, 16, 16)
+    for _ in range(3):
+        network(images)
+    network.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(network)(images), network(images), atol=1e-4, rtol=1e-4)
+    assert not any("norm" in name for name in folded(network).state_dict())
+    assert any("norm" in name for name in network.state_dict())
+
+
+def test_every_weight_is_kept_once_in_half_precision(small):
+    folder, _, _ = small
+    card = Predictor(folder).card.values
+    weights = inside.weights(folder)
+    assert {name for name in weights if "convs" in name and name.endswith("weight")} <= set(card["shared_weights"])
+    assert not set(load_file(folder / "weights.safetensors")) & set(card["shared_weights"])
+    values = sum(value.size for value in weights.values())
+    assert (folder / "graph.bin").stat().st_size < 2.1 * values
+    assert sum(value.nbytes for value in load_file(folder / "weights.safetensors").values()) < 20_000
+    assert all((value == value.astype(np.float16)).all() for value in weights.values())
+    assert (card["purpose"], card["views"], 0 < card["sure_from"] <= 1 or card["sure_from"] == 0.0) == ("a test", 2, True)
+
+
+def test_torch_and_the_graph_are_one_network(shipped):
+    folder, _, splits = shipped
+    predictor = Predictor(folder, "f32")
+    pixels = splits.test.pixels
+    (features,) = predictor.features([pixels])
+    network, preprocess, _, origin = backbone()
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    x = (x - torch.tensor(preprocess.mean)[:, None, None]) / torch.tensor(preprocess.std)[:, None, None]
+    with torch.inference_mode():
+        found = network(x)[0].numpy()
+    np.testing.assert_allclose(features[:, 0], found, atol=1e-4)
+    assert "inside" in origin
+
+
+def test_it_is_not_judged_on_what_it_has_seen(shipped):
+    _, data, splits = shipped
+    predictions, scores = frostline.evaluate("inside", data, "test")
+    assert (scores["seen_in_training"], predictions.ids.tolist()) == (0, splits.test.ids.tolist())
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match="cannot be judged"):
+            frostline.evaluate("inside", data, split)
+
+
+def test_as_a_backbone_it_needs_no_download(shipped, tmp_path):
+    other = tinted_folders(tmp_path / "other", ["x", "y"], 30, seed=5)
+    assert at_hand("cifar-fast")
+    settings = Settings(backbone="cifar-fast", device="cpu", precision="f32")
+    run = train(other, settings, tmp_path / "run")
+    assert run.record["test_accuracy"] > 0.6
+    seen = Predictor(run.folder).seen()
+    assert inside.seen_by("cifar-fast") < seen
+
+
+def test_nothing_is_chosen_by_images_that_the_backbone_has_seen(shipped, tmp_path):
+    with pytest.raises(UserError, match="were seen when cifar-fast was trained"):
+        train(shipped[1], Settings(backbone="cifar-fast", device="cpu"), tmp_path / "run")
+
+
+def test_what_it_is_not_for(shipped, tmp_path):
+    with pytest.raises(UserError, match="gives features"):
+        train(shipped[1], Settings(backbone="cifar-fast", train_from="all", device="cpu"), tmp_path / "run")
+    with pytest.raises(UserError, match="comes with its weights"):
+        load("cifar-fast", (32, 32), "somewhere")
+
+
+def test_a_copy_without_it_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(inside, "place", lambda: tmp_path)
+    with pytest.raises(UserError, match="no classifier inside"):
+        Predictor("inside")
