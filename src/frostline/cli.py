@@ -9,6 +9,7 @@ import typer
 
 from frostline import __version__
 from frostline.commands.judging import compare, evaluate, inspect
+from frostline.commands.reporting import report
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
 from frostline.errors import UserError
@@ -40,7 +41,7 @@ def _main(
 ) -> None: ...
 
 
-for _command in (train, evaluate, inspect, predict, compare, tune):
+for _command in (train, evaluate, inspect, predict, compare, report, tune):
     app.command()(_command)
 
 

@@ -24,7 +24,7 @@ def paired(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str
     Raises:
         UserError: they were not judged on the same images with the same truth.
     """
-    a, b = _by_id(a), _by_id(b)
+    a, b = ordered(a), ordered(b)
     if reason := _difference_of_rows(a, b):
         hint = "judge both with 'frostline evaluate' on the same data and split"
         raise UserError(f"{name_a} and {name_b} cannot be compared: {reason}.", expected="the same images and truth", hint=hint)
@@ -34,7 +34,8 @@ def paired(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str
     return row | {"difference": (only_a - only_b) / len(a) if len(a) else None, "interval": interval}
 
 
-def _by_id(p: Predictions) -> Predictions:
+def ordered(p: Predictions) -> Predictions:
+    """The same predictions in order of their ids."""
     order = np.argsort(p.ids)
     return Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
 
