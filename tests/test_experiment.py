@@ -136,6 +136,7 @@ def test_a_second_run_answers_from_the_cache_with_identical_scores(first, folder
         return padded(self, block)  # heads run, and the self-test's ten images
 
     monkeypatch.setattr(Engine, "_padded", checked)
+    monkeypatch.setattr("frostline.experiment.speed_of", lambda run: {})  # it times the network, on drawn images
     second = train(folders, frozen.with_values(views=2), tmp_path / "second")
     assert second.record["model_digest"] == first[0].record["model_digest"]
     for split in ("validation", "test"):

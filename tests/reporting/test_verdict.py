@@ -40,7 +40,7 @@ def test_equals_are_said_to_be_inseparable_and_the_choice_is_of_the_first_named(
     runs = [finished_run(tmp_path / name, 3.0) for name in ("one", "two")]
     found = gather([Run.open(run) for run in runs])
     assert found.best.name == "one"
-    assert "not to be told apart from two" in ship(found)
+    assert "among the best of 2 on validation, and the surest of these, not to be told apart from two" in ship(found)
 
 
 def test_what_is_confused_counts_both_ways(tmp_path: Path) -> None:

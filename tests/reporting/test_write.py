@@ -36,7 +36,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str], list[str]]] = []
         self.open: list[int] = []
-        self.feed(text)
+        self.feed(text.replace("\N{NO-BREAK SPACE}", " "))
         assert self.open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -160,10 +160,25 @@ def test_the_verdict_is_three_sentences_of_computed_figures(runs: list[Path], pa
     assert f"Ship: strong: it is right on {100 * strong['accuracy']:.2f} %" in verdict
     assert "the best of 3 on validation, better than weak" in verdict
     assert f"it made {120 - round(120 * strong['accuracy'])} mistakes on 120 images" in verdict
-    assert "Look at the 3 likely label errors, the most likely first; settle one class for each of 1 pair of images" in verdict
+    assert "Look at the 3 likely label errors, the most likely first; look at 1 pair of images that are nearly the same" in verdict
     assert "mend or remove 3 unusable files" in verdict
     assert len(page.all("ol")) == 1
     assert len([text for _, _, text in page.all("li") if text.startswith(("Ship:", "It confuses:", "Fix in the data:"))]) == 3
+
+
+def test_curves_mark_the_epoch_that_was_kept(out: Path) -> None:
+    drawn = ElementTree.parse(out / "pictures" / "1-accuracy.svg").getroot()
+    words = [(mark.text, float(mark.get("x", ""))) for mark in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    (kept,) = [x for text, x in words if text == "kept"]
+    (second,) = [x for text, x in words if text == "2"]
+    assert abs(kept - second) < 6
+
+
+def test_nothing_is_called_weakest_among_equals(tmp_path: Path) -> None:
+    report([finished_run(tmp_path / "perfect", 30.0)], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "**Classes of perfect · perfect-recipe**" in text
+    assert "marked" not in text.partition("**Classes of perfect")[2].partition("## ")[0]
 
 
 def cells(page: Page) -> set[str]:
@@ -265,6 +280,15 @@ def test_a_run_of_predictions_alone_is_reported_with_what_it_lacks(tmp_path: Pat
         "Thresholds and label sets need predictions of both",
     ):
         assert said in text
+
+
+def test_what_others_state_is_marked_so_where_the_data_are_theirs(tmp_path: Path, out: Path) -> None:
+    folder = finished_run(tmp_path / "ours")
+    forge(folder, "data.json", changed("published", "cifar10"))
+    report([folder], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "| MobileNetV2, fine-tuned (D), stated | 90.24 % | – | – | 0.3300 |" in text
+    assert ", stated" not in (out / "report.md").read_text("utf-8")
 
 
 def test_an_inspection_of_other_data_is_refused(runs: list[Path], inspection: Path, tmp_path: Path) -> None:

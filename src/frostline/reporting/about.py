@@ -93,7 +93,7 @@ def _inspected(facts: Facts) -> list[Block]:
 
 def _pictures(facts: Facts, source: str) -> list[Block]:
     words = {
-        "samples.png": (f"Samples of {source}, a row or more a class", "Sample images of each class, with the class above each."),
+        "samples.png": (f"Samples of {source}, at most ten a class", "Sample images of each class, with the class above each."),
         "duplicates.png": (
             f"Images of {source} that are nearly the same, in twos",
             "Pairs of near duplicates, with split and class.",

@@ -62,9 +62,9 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers, and so stand to the right."""
-        columns = [[row[i] for row in self.rows] for i in range(len(self.header))]
-        return tuple(all(map(_is_number, column)) and any(cell != DASH for cell in column) for column in columns)
+        """Which columns hold numbers, and so stand to the right; the first holds names."""
+        columns = [[row[i] for row in self.rows] for i in range(1, len(self.header))]
+        return False, *(all(map(_is_number, column)) and any(cell != DASH for cell in column) for column in columns)
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.header) for row in self.rows):

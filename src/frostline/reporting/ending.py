@@ -82,7 +82,8 @@ def _right(row: dict[str, Any]) -> str:
 
 def insights(facts: Facts) -> Section:
     """What can be learned beyond the scores."""
-    return Section("insights", "Insights", (Items(tuple(_mistakes(facts) + _confidence(facts) + _curves(facts))),))
+    said = tuple(_mistakes(facts) + _confidence(facts) + _curves(facts))
+    return Section("insights", "Insights", (Items(said) if said else Text("The records show nothing beyond the scores."),))
 
 
 def _mistakes(facts: Facts) -> list[str]:
@@ -97,11 +98,10 @@ def _mistakes(facts: Facts) -> list[str]:
     if len(facts.runs) > 1:
         missed = all_wrong(facts.runs, facts.split)
         names = listed([f"{name} ({truth}, taken for {wrong})" for name, truth, wrong, _ in missed], MOST_LISTED)
-        said.append(
-            f"{counted(len(missed), 'image')} every run gets wrong: {names}. Hard or mislabelled: look at them first."
-            if missed
-            else "There is no image that every run gets wrong: their mistakes differ, so an average of them might be better."
-        )
+        if missed:
+            said.append(f"{counted(len(missed), 'image')} every run gets wrong: {names}. Hard or mislabelled: look at them first.")
+        elif all(run.scores[facts.split]["accuracy"] < 1 for run in facts.runs):
+            said.append("There is no image that every run gets wrong: their mistakes differ.")
     return said
 
 
@@ -130,7 +130,8 @@ def _curves(facts: Facts) -> list[str]:
         judged = [row for row in epochs if row.get("validation_accuracy") is not None]
         if judged and len(epochs) > 1:
             gap = judged[-1]["train_accuracy"] - judged[-1]["validation_accuracy"]
-            higher = f"{abs(100 * gap):.1f} points higher on {'training' if gap > 0 else 'validation'}"
+            points, where = f"{abs(100 * gap):.1f}", "training" if gap > 0 else "validation"
+            higher = "as much" if points == "0.0" else f"{points} points higher on {where}"
             said.append(
                 f"{run.name} ended with {percent(judged[-1]['train_accuracy'])} on training, as it saw it while learning, and "
                 f"{percent(judged[-1]['validation_accuracy'])} on validation: {higher}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from frostline.reporting import charts, drawing
 from frostline.reporting.document import Block, Figure, Figures, Items, Section, Text, table
-from frostline.reporting.facts import Facts, Judged, by_run, tells
+from frostline.reporting.facts import Facts, Judged, Record, by_run
 from frostline.reporting.words import DASH, counted, duration, number, or_dash, percent
 
 #: Settings of the training loop, of pretrained networks, and of all.
@@ -136,7 +136,7 @@ def _curves(number: int, run: Judged) -> list[Figure]:
         }
         series = {f"{split} {what}": points for split, points in told.items() if points}
         if series:
-            figures.append(_curve(f"{number}-{what}", run, what, series, tells(run.training, "best", "epoch")))
+            figures.append(_curve(f"{number}-{what}", run, what, series, _kept(run, epochs)))
     seen = [
         (float(row["images"]), row["validation_accuracy"])
         for row in run.history
@@ -150,6 +150,14 @@ def _curves(number: int, run: Judged) -> list[Figure]:
             Figure(f"{number}-images", f"{run.label}: accuracy as images were seen, before the head was chosen", alt, svg)
         )
     return figures
+
+
+def _kept(run: Judged, epochs: list[Record]) -> float | None:
+    """The epoch whose weights the model has: the one that gave the validation scores on its card; None where none did."""
+    scores = {key: run.training.get(key) for key in ("validation_accuracy", "validation_loss")}
+    if None in scores.values():
+        return None
+    return next((float(row["epoch"]) for row in epochs if all(row.get(key) == scores[key] for key in scores)), None)
 
 
 def _curve(name: str, run: Judged, what: str, series: dict[str, list[tuple[float, float]]], kept: float | None) -> Figure:

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from frostline.errors import UserError
 from frostline.reporting.document import Block, Code, Document, Figure, Figures, Heading, Items, Table, Text
@@ -27,12 +28,18 @@ def html(document: Document) -> str:
     except ImportError as error:
         raise UserError("A report needs Jinja2.", hint="pip install 'frostline[report]'") from error
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    spaces: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "finalize": _together}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **spaces)
     style = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     drawn = {figure.name: Markup(figure.svg) for figure in document.figures if figure.svg}  # drawn here, escaped there
     photos = {figure.name: _inside(figure) for figure in document.figures if figure.png}
     template = environment.get_template("report.html.j2")
     return template.render(document=document, style=style, drawn=drawn, photos=photos) + "\n"
+
+
+def _together(value: Any) -> Any:
+    """A number and its percent sign stay on one line; what is markup already stays as it is."""
+    return value.replace(" %", "\N{NO-BREAK SPACE}%") if type(value) is str else value
 
 
 def _inside(figure: Figure) -> str:

@@ -115,10 +115,13 @@ def _classes(run: Judged, split: str) -> Table:
         )
         for row in shown
     ]
-    weakest = min((i for i, row in enumerate(shown) if row["support"]), key=lambda i: shown[i]["f1"], default=-1)
+    there = [i for i, row in enumerate(shown) if row["support"]]
+    alike = len({shown[i]["f1"] for i in there}) < 2
+    weakest = -1 if alike else min(there, key=lambda i: shown[i]["f1"])
+    marked = "" if alike else "; the weakest is marked"
     which = "Classes" if len(shown) == len(every) else f"The {len(shown)} weakest of {len(every)} classes"
     header = ("class", "precision", "recall", "F1", "ROC area", "images")
-    return table(f"{which} of {run.label}; the weakest is marked", header, rows, weakest)
+    return table(f"{which} of {run.label}{marked}", header, rows, weakest)
 
 
 def stages(facts: Facts) -> Section:
@@ -150,7 +153,10 @@ def _per_class_change(run: Judged, stage: str) -> str:
     before, now = (run.scores[name]["per_class"] for name in (f"test-{stage}", "test"))
     gains = [(after["f1"] - first["f1"], after["class"]) for first, after in zip(before, now, strict=True)]
     (most, gained), (least, lost) = max(gains), min(gains)
-    better, worse = f"{gained} gained most ({signed(most, 3)})", f"{lost} lost most or gained least ({signed(least, 3)})"
+    better, worse = (
+        f"{gained} gained most ({signed(most, 3)})",
+        f"{lost} lost most ({signed(least, 3)})" if least < 0 else "no class lost",
+    )
     return f"F1 by class, {run.name}: {better}, {worse}."
 
 
@@ -172,7 +178,7 @@ def models(facts: Facts) -> Section:
             duration(row["training_seconds"]),
             duration(row["seconds_to_90"]),
         )
-        for row in [*rows, *facts.stated]
+        for row in [*rows, *_stated(facts)]
     ]
     header = (
         "model",
@@ -191,14 +197,17 @@ def models(facts: Facts) -> Section:
     note = f"All on the same {facts.split} images. A dash is what a record does not tell; to 90 %: the time to 90 % on validation."
     blocks: list[Block] = [Text(note), table("Models compared; the one to ship is marked", header, cells, facts.chosen)]
     if facts.stated:
-        blocks.append(
-            Text("Rows without an interval are stated by the projects that Frostline grew from; nobody has verified them.")
-        )
+        blocks.append(Text("“Stated” are results of the projects that Frostline grew from; nobody has verified them."))
     return Section("models", "Models compared", (*blocks, Figures(tuple(_compared(facts))), *_tests(facts)))
 
 
+def _stated(facts: Facts) -> list[Record]:
+    """What others state, marked as such."""
+    return [{**row, "name": f"{row['name']}, stated"} for row in facts.stated]
+
+
 def _compared(facts: Facts) -> list[Figure]:
-    shown = [(row["name"], row["accuracy"], row["interval"]) for row in [*(run.row for run in facts.runs), *facts.stated]]
+    shown = [(row["name"], row["accuracy"], row["interval"]) for row in [*(run.row for run in facts.runs), *_stated(facts)]]
     said = "; ".join(f"{name} {with_interval(accuracy, interval)}" for name, accuracy, interval in shown)
     names = listed([run.label for run in facts.runs])
     figures = [

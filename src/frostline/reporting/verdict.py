@@ -46,13 +46,21 @@ def _because(facts: Facts) -> str:
     if len(facts.runs) == 1:
         return "; no other model was given to compare it with"
     better, worse, same = against(facts)
-    parts = [f"the best of {len(facts.runs)} on validation"] if _validated(facts) else []
+    parts = [_place(facts)] if _validated(facts) else []
     if better:
         parts.append(f"better than {listed(better)} on the same images")
     if same:
         parts.append(f"not to be told apart from {listed(same)}")
     text = ", and it was " + ", ".join(parts)
     return text + (f"; but {listed(worse)} is better on test, so look at both" if worse else "")
+
+
+def _place(facts: Facts) -> str:
+    """What the chosen run was on validation."""
+    accuracies = [run.scores["validation"]["accuracy"] for run in facts.runs]
+    alone = accuracies.count(max(accuracies)) == 1
+    of = f"of {len(facts.runs)} on validation"
+    return f"the best {of}" if alone else f"among the best {of}, and the surest of these"
 
 
 def _validated(facts: Facts) -> bool:
@@ -119,7 +127,7 @@ def _from_inspection(record: Record) -> list[str]:
         wishes.append(f"look at the {counted(errors, 'likely label error')}, the most likely first")
     if record.get("contradictions"):
         pairs = counted(record["contradictions"], "pair of images that are", "pairs of images that are")
-        wishes.append(f"settle one class for each of {pairs} nearly the same under two classes")
+        wishes.append(f"look at {pairs} nearly the same under two classes, and settle which is right")
     if record.get("across"):
         pairs = counted(record["across"], "pair of near duplicates that stands", "pairs of near duplicates that stand")
         wishes.append(f"keep {pairs} in two splits in one of them")
