@@ -73,7 +73,7 @@ def test_the_table_shows_values_and_dashes(tmp_path: Path) -> None:
     Console(width=200, file=text).print(compare.render(rows))
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.getvalue().splitlines() if line.startswith("│")]
     assert lines[0][:4] == ["[red]", "[red]-recipe", "90.00 % [82.56, 94.48]", "100"]
-    assert lines[0][-6:] == ["1,234,567", "2.5", "512", "1.25", "1.5", "–"]
+    assert lines[0][-6:] == ["1,234,567", "2.5", "512", "1.25", "1.50", "–"]
     assert lines[1][-6:] == ["–", "2.5", "–", "–", "–", "–"]
 
 

@@ -68,6 +68,7 @@ def test_what_nothing_beats_is_joined_in_a_panel_a_cost(tmp_path: Path, figures:
     assert {text.get_text() for text in seconds.texts} == {"slow", "quick", "beaten"}
     assert "not recorded" not in seconds.get_xlabel()
     assert latency.get_xlabel().endswith("not recorded: beaten")
+    assert [label.get_text() for label in seconds.get_xticklabels()] == ["100", "300", "1000"]
 
 
 def test_costs_that_no_run_tells_make_no_picture(tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ _COLUMNS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "model MB": lambda row: _number(row["model_bytes"], ",.1f", 1e-6),
     "images/s": lambda row: _number(row["images_per_second"], ",.0f"),
     "ms for one": lambda row: _number(row["latency_ms"], ",.2f"),
-    "training min": lambda row: _number(row["training_seconds"], ",.1f", 1 / 60),
-    "min to 90 %": lambda row: _number(row["seconds_to_90"], ",.1f", 1 / 60),
+    "training min": lambda row: _minutes(row["training_seconds"]),
+    "min to 90 %": lambda row: _minutes(row["seconds_to_90"]),
 }
 
 
@@ -183,6 +183,10 @@ def _accuracy(share: float, interval: Sequence[float] | None) -> str:
 
 def _number(value: float | None, form: str, scale: float = 1) -> str | None:
     return None if value is None else format(value * scale, form)
+
+
+def _minutes(seconds: float | None) -> str | None:
+    return _number(seconds, ",.1f" if seconds and seconds >= 600 else ".2f", 1 / 60)
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> Table:
