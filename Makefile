@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 SHARED := ../shared
 SOURCES := src tests bench scripts docs
 
-.PHONY: help setup demo test lint format fast-tests test-install test-slow test-real lock bench docs clean
+.PHONY: help setup demo example-report test lint format fast-tests test-install test-slow test-real lock bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -26,6 +26,9 @@ $(STAMP): pyproject.toml requirements.lock scripts/setup.sh
 
 demo: setup ## Train on handwritten digits, judge, predict and compare: the whole path, offline
 	@bash scripts/demo.sh
+
+example-report: setup ## Write docs/example-report anew: three small classifiers of handwritten digits, a minute
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/example_report.py docs/example-report
 
 test: lint fast-tests ## Lint, format, types and the fast tests
 

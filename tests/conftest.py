@@ -14,6 +14,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     return folder
 
 
+@pytest.fixture(autouse=True)
+def quick_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's reading of its model's speed is of no use here, so it takes no time."""
+    monkeypatch.setattr("frostline.speed.SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in timm's hub layout: a network of 0.4 million weights, random but with BatchNorm statistics that fit them."""

@@ -9,10 +9,11 @@ import pytest
 from toymodel import CLASSES, probabilities, write_toy
 
 from frostline import artifact, engine
-from frostline.artifact import FILES, GRAPH_FILES, Compiled, read_card, read_model, replay_selftest, seen_digests, write_model
+from frostline.artifact import Compiled, read_model, replay_selftest, write_model
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json
+from frostline.model_card import FILES, GRAPH_FILES, read_card, seen_digests
 
 ALL = sorted([*FILES, *GRAPH_FILES])
 SEEN = {bytes([number]) * 15 + b"\0" for number in range(5)} | {b"\0" * 16}

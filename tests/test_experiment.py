@@ -9,13 +9,14 @@ import pytest
 from drawing import tinted_folders
 
 from frostline import anytime, features
-from frostline.artifact import read_card, read_model, seen_digests
+from frostline.artifact import read_model
 from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import entries, raw
 from frostline.features import extract
+from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 from frostline.stopping import StopRule
@@ -136,6 +137,7 @@ def test_a_second_run_answers_from_the_cache_with_identical_scores(first, folder
         return padded(self, block)  # heads run, and the self-test's ten images
 
     monkeypatch.setattr(Engine, "_padded", checked)
+    monkeypatch.setattr("frostline.experiment.speed_of", lambda run: {})  # it times the network, on drawn images
     second = train(folders, frozen.with_values(views=2), tmp_path / "second")
     assert second.record["model_digest"] == first[0].record["model_digest"]
     for split in ("validation", "test"):

@@ -9,10 +9,10 @@ from drawing import tinted_folders
 from safetensors.torch import save_file
 from torch import nn
 
-from frostline.artifact import read_card
 from frostline.convert import FromUint8
 from frostline.drawn import drawn_images
 from frostline.experiment import train
+from frostline.model_card import read_card
 from frostline.models.backbones import build, find
 from frostline.preprocess import Preprocess
 from frostline.recipes import RECIPES, recipe

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from frostline.cli import app
 from frostline.errors import UserError
-from frostline.plots_compare import _duration, accuracy_against_seconds
+from frostline.plots_compare import _duration, accuracy_against_seconds, pareto
 
 pytest.importorskip("matplotlib")
 
@@ -52,3 +52,26 @@ def test_times_are_said_in_a_persons_units() -> None:
 def test_another_kind_of_picture_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "speed"])
     assert (refused.exit_code, "'speed' is not" in refused.output) == (2, True)
+
+
+def row(name: str, accuracy: float, seconds: float | None, latency: float | None) -> dict[str, Any]:
+    interval = [accuracy - 0.02, accuracy + 0.01]
+    return {"name": name, "accuracy": accuracy, "interval": interval, "training_seconds": seconds, "latency_ms": latency}
+
+
+def test_what_nothing_beats_is_joined_in_a_panel_a_cost(tmp_path: Path, figures: list[Any]) -> None:
+    rows = [row("slow", 0.96, 900.0, 30.0), row("quick", 0.9, 60.0, 2.0), row("beaten", 0.88, 100.0, None)]
+    pareto(rows, tmp_path / "p.png", "three")
+    seconds, latency = figures[0].axes
+    assert [list(axes.lines[0].get_xdata()) for axes in (seconds, latency)] == [[60.0, 900.0], [2.0, 30.0]]
+    assert list(seconds.lines[0].get_ydata()) == [90.0, 96.0]
+    assert {text.get_text() for text in seconds.texts} == {"slow", "quick", "beaten"}
+    assert "not recorded" not in seconds.get_xlabel()
+    assert latency.get_xlabel().endswith("not recorded: beaten")
+    assert [label.get_text() for label in seconds.get_xticklabels()] == ["100", "300", "1000"]
+
+
+def test_costs_that_no_run_tells_make_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="what it costs"):
+        pareto([row("old", 0.9, None, None)], tmp_path / "p.png", "none")
+    assert not (tmp_path / "p.png").exists()

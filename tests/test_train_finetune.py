@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from drawing import tinted_folders
 
-from frostline.artifact import read_card
 from frostline.choosing import resumed
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import entries
+from frostline.model_card import read_card
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 

@@ -10,6 +10,7 @@ import typer
 from frostline import __version__
 from frostline.commands.explaining import explain
 from frostline.commands.judging import compare, evaluate, inspect
+from frostline.commands.reporting import report
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
 from frostline.errors import UserError
@@ -41,7 +42,7 @@ def _main(
 ) -> None: ...
 
 
-for _command in (train, evaluate, inspect, predict, explain, compare, tune):
+for _command in (train, evaluate, inspect, predict, explain, compare, report, tune):
     app.command()(_command)
 
 

@@ -10,22 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
 from frostline.calibrate import expected_calibration_error
-from frostline.errors import UserError
-from frostline.metrics import Z95, score
-from frostline.predictions import Predictions
+from frostline.metrics import score
+from frostline.paired import holm, paired
 from frostline.runs import DATA, MODEL, SETTINGS, TIMINGS, Run
+from frostline.verified import check_record, verified
 
 #: A difference is called one below this corrected p.
 ALPHA = 0.05
 
 #: What the runs' records (``Run.finish``) tell beyond their predictions; null where one does not.
 _TOLD = ("parameters", "training_seconds")
+#: Of the record's "speed": see ``speed.measure``.
+_SPEED = ("images_per_second", "latency_ms")
+#: Validation accuracy whose time the table tells.
+REACHED = 0.9
 
 
 def table(runs: Sequence[Run], split: str = "test") -> list[dict[str, Any]]:
@@ -44,7 +46,8 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _row(name: str, run: Run, split: str) -> dict[str, Any]:
-    predictions = run.predictions(split)
+    check_record(run)
+    predictions = verified(run, split)
     scores = score(predictions)
     files = [run.path(name) for name in run.names() if name.startswith(f"{MODEL}/")]
     return {
@@ -55,7 +58,27 @@ def _row(name: str, run: Run, split: str) -> dict[str, Any]:
         "calibration_error": expected_calibration_error(predictions.probabilities, predictions.labels),
         **{key: run.record.get(key) for key in _TOLD},
         "model_bytes": sum(path.stat().st_size for path in files) if files else None,
+        **{key: run.record.get("speed", {}).get(key) for key in _SPEED},
+        "seconds_to_90": seconds_to(_curve(run), REACHED),
     }
+
+
+def seconds_to(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
+    """Seconds since the command at which a curve (see ``curves``) first had this accuracy; None where it never did."""
+    return next((seconds for seconds, reached in curve if reached >= accuracy), None)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which (cost, worth) no other point beats in one without being worse in the other, by rising cost (Pareto 1906).
+
+    Equal points are all on the front.
+    """
+    better = [any(_dominates(other, point) for other in points) for point in points]
+    return sorted((i for i, beaten in enumerate(better) if not beaten), key=lambda i: points[i])
+
+
+def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return a != b and a[0] <= b[0] and a[1] >= b[1]
 
 
 def stated(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -66,7 +89,9 @@ def stated(runs: Sequence[Run]) -> list[dict[str, Any]]:
     published = {run.read(DATA).get("published") for run in runs if DATA in run.names()}
     if published != {"cifar10"}:
         return []
-    nothing = dict.fromkeys(("interval", "n", "log_loss", "macro_f1", "calibration_error", "model_bytes", *_TOLD))
+    nothing = dict.fromkeys(
+        ("interval", "n", "log_loss", "macro_f1", "calibration_error", "model_bytes", *_TOLD, *_SPEED, "seconds_to_90")
+    )
     return [{"name": name, "recipe": "stated", "accuracy": accuracy, **nothing, **more} for name, accuracy, more in _STATED]
 
 
@@ -116,88 +141,12 @@ def pairs(runs: Sequence[Run], split: str = "test") -> list[dict[str, Any]]:
     Raises:
         UserError: two runs were not judged on the same images with the same truth, or ``table``'s reasons.
     """
-    judged = [(name, _by_id(run.predictions(split))) for name, run in zip(_names(runs), runs, strict=True)]
-    rows = [_pair(*first, *second) for first, second in combinations(judged, 2)]
+    judged = [(name, verified(run, split)) for name, run in zip(_names(runs), runs, strict=True)]
+    rows = [paired(*first, *second) for first, second in combinations(judged, 2)]
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = corrected
         row["verdict"] = _verdict(row, len(rows))
     return rows
-
-
-def _by_id(p: Predictions) -> Predictions:
-    order = np.argsort(p.ids)
-    return Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
-
-
-def paired(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str, Any]:
-    """Two models on the same images, as ``pairs`` has it but for the correction and the verdict."""
-    return _pair(name_a, _by_id(a), name_b, _by_id(b))
-
-
-def _pair(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str, Any]:
-    if reason := _difference_of_rows(a, b):
-        hint = "judge both with 'frostline evaluate' on the same data and split"
-        raise UserError(f"{name_a} and {name_b} cannot be compared: {reason}.", expected="the same images and truth", hint=hint)
-    only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
-    row = {"a": name_a, "b": name_b, "n": len(a), "only_a": only_a, "only_b": only_b, "p": mcnemar(only_a, only_b)}
-    interval = list(paired_interval(only_a, only_b, len(a)))
-    return row | {"difference": (only_a - only_b) / len(a) if len(a) else None, "interval": interval}
-
-
-def _difference_of_rows(a: Predictions, b: Predictions) -> str:
-    """Why rows in order of their ids are not the same images with the same truth; empty when they are."""
-    if len(a) != len(b):
-        return f"one has {len(a)} rows, the other {len(b)}"
-    if (other := a.ids != b.ids).any():
-        return f"they hold different rows, such as {a.ids[other][0]} and {b.ids[other][0]}"
-    if (other := a.digests != b.digests).any():
-        return f"{other.sum()} images differ in content, such as {a.ids[other][0]}"
-    if (other := _truth(a) != _truth(b)).any():
-        return f"{other.sum()} images have another true class, such as {a.ids[other][0]}"
-    return ""
-
-
-def _truth(p: Predictions) -> NDArray[np.str_]:
-    """(N,) names of true classes, as two models may order them differently; empty for an unknown one, the array's last."""
-    return np.array([*p.classes, ""])[p.labels]
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p of the exact test that both are right equally often (McNemar 1947, Psychometrika 12:153; exact binomial).
-
-    Among the images that exactly one got right, each is equally likely to be that one; the others tell nothing. Assumes
-    independent images. Computed in whole numbers, without rounding.
-    """
-    n, few = only_a + only_b, min(only_a, only_b)
-    term = total = 1
-    for i in range(1, few + 1):
-        term = term * (n - i + 1) // i
-        total += term
-    p: float = 2 * total / 2**n
-    return min(1.0, p)
-
-
-def paired_interval(only_a: int, only_b: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Interval of the difference of two accuracies on the same ``n`` images.
-
-    After Bonett and Price 2012 (Br. J. Math. Stat. Psychol. 65:479): Wald's interval with one image more that only a got right,
-    and one that only b did. Assumes independent images. It and the exact test may disagree about zero where p is near 0.05.
-    """
-    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    half = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
-    return max(-1.0, a - b - half), min(1.0, a - b + half)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number, in the given order (Holm 1979, Scand. J. Stat. 6:65).
-
-    Calling differences those below alpha, one or more of them is wrong with probability alpha at most.
-    """
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = highest
-    return corrected
 
 
 def _verdict(row: Mapping[str, Any], count: int) -> str:
@@ -220,7 +169,10 @@ _COLUMNS: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "ECE": lambda row: _number(row["calibration_error"], ".4f"),
     "parameters": lambda row: _number(row["parameters"], ",d"),
     "model MB": lambda row: _number(row["model_bytes"], ",.1f", 1e-6),
-    "training s": lambda row: _number(row["training_seconds"], ",.0f"),
+    "images/s": lambda row: _number(row["images_per_second"], ",.0f"),
+    "ms for one": lambda row: _number(row["latency_ms"], ",.2f"),
+    "training min": lambda row: _minutes(row["training_seconds"]),
+    "min to 90 %": lambda row: _minutes(row["seconds_to_90"]),
 }
 
 
@@ -231,6 +183,10 @@ def _accuracy(share: float, interval: Sequence[float] | None) -> str:
 
 def _number(value: float | None, form: str, scale: float = 1) -> str | None:
     return None if value is None else format(value * scale, form)
+
+
+def _minutes(seconds: float | None) -> str | None:
+    return _number(seconds, ",.1f" if seconds and seconds >= 600 else ".2f", 1 / 60)
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -14,7 +14,6 @@ import frostline
 from frostline.abstaining import sure_from, thresholds
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
-from frostline.compare import paired
 from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.conformal import promised
 from frostline.data.imageset import Source, Splits
@@ -23,11 +22,14 @@ from frostline.data.splits import split
 from frostline.environment import MemoryWatch, describe
 from frostline.errors import UserError
 from frostline.files import memory_limit
+from frostline.layers import blocks
 from frostline.metrics import score
+from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
 from frostline.runs import DATA, Run
+from frostline.speed import speed_of
 from frostline.stopping import StopRule
 from frostline.trained import Trained
 
@@ -116,6 +118,8 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
         "test_accuracy": accuracy,
         **({"stages": stages} if stages else {}),
         **(_how_sure(run) if splits.test is not None else {}),
+        "blocks": blocks({name: weight.shape for name, weight in trained.weights.items()}, trained.architecture),
+        "speed": speed_of(run),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "ended": trained.record["ended"],
     }

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from frostline.artifact import CARD, WEIGHTS, read_card, seen_digests
 from frostline.data.imageset import ImageSet
 from frostline.errors import UserError
 from frostline.feature_cache import raw
+from frostline.model_card import CARD, WEIGHTS, read_card, seen_digests
 
 #: What names the model in place of a folder, and the backbone made of it.
 MODEL, BACKBONE = "inside", "cifar-fast"

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from frostline import inside
-from frostline.artifact import ModelCard
 from frostline.data.imageset import UNKNOWN, ImageSet, Source
 from frostline.data.sources import load_source
 from frostline.data.splits import split as cut
 from frostline.errors import UserError
 from frostline.feature_cache import raw
 from frostline.metrics import score
+from frostline.model_card import ModelCard
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.serve.predictor import Predictor

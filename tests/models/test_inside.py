@@ -13,7 +13,8 @@ from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
 from frostline.models.fast import folded
-from frostline.models.inside import backbone, compact
+from frostline.models.inside import compact
+from frostline.models.shipped import backbone
 from frostline.models.weights import at_hand, load
 from frostline.serve.predictor import Predictor
 

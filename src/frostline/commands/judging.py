@@ -62,7 +62,10 @@ def inspect(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
-    plot: Annotated[Literal["time"] | None, typer.Option(help="A picture: validation accuracy against seconds.")] = None,
+    plot: Annotated[
+        Literal["time", "pareto"] | None,
+        typer.Option(help="A picture. time: validation accuracy against seconds; pareto: test accuracy against cost."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("compare.png"),
     json: Json = False,
 ) -> None:
@@ -80,8 +83,11 @@ def compare(
         show.comparison([*rows, *known], tests)
     if plot is not None:
         from frostline.compare import curves
-        from frostline.plots_compare import accuracy_against_seconds
+        from frostline.plots_compare import accuracy_against_seconds, pareto
         from frostline.progress import say
 
-        accuracy_against_seconds(curves(opened), output, "Accuracy against time")
+        if plot == "time":
+            accuracy_against_seconds(curves(opened), output, "Accuracy against time")
+        else:
+            pareto(rows, output, "Accuracy against what it costs")
         say(f"Picture: {output}")

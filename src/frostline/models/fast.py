@@ -89,6 +89,17 @@ class _Group(nn.Module):
         return x
 
 
+class _Shift(nn.Module):
+    """What BatchNorm leaves behind a maximum once the convolution before it is scaled: an addition for each channel."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
+
+
 class Pooled(nn.Module):
     """(B, C, h, w) to (B, C): the maximum over the picture, divided by nine."""
 
@@ -122,9 +133,14 @@ def folded(network: Classifier) -> Classifier:
     for group in network.modules():
         if isinstance(group, _Group):
             for number, norm in enumerate(group.norms):
-                conv: Any = group.convs[number]
-                group.convs[number] = fuse_conv_bn_eval(conv, cast("nn.BatchNorm2d", norm))
+                conv: Any = fuse_conv_bn_eval(cast("nn.Conv2d", group.convs[number]), cast("nn.BatchNorm2d", norm))
                 group.norms[number] = nn.Identity()
+                if number == 0:
+                    # The addition stays behind the maximum: OpenVINO 2026.4 takes GELU before a maximum that stands right in
+                    # front of it, as if GELU only rose.
+                    group.norms[0] = _Shift(conv.bias.detach())
+                    conv.bias = None
+                group.convs[number] = conv
     return network
 
 

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from frostline import engine, inside
 from frostline.abstaining import sure_from
-from frostline.artifact import WEIGHTS, read_card, seen_digests, write_model
+from frostline.artifact import write_model
 from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.convert import convert_head, convert_network
 from frostline.data.batches import ArrayBatches
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_pixels
-from frostline.files import digest_bytes
+from frostline.model_card import WEIGHTS, read_card, seen_digests
 from frostline.models.cnn import WithMap, make_network
 from frostline.models.fast import folded
 from frostline.models.layers import Classifier
@@ -97,15 +97,3 @@ def _places(graph: Any, weights: Mapping[str, NDArray[Any]]) -> dict[str, list[A
     with tempfile.TemporaryDirectory() as scratch:
         engine.save_graph(graph, Path(scratch) / "graph.xml", half=True)
         return inside.shared(weights, (Path(scratch) / "graph.bin").read_bytes())
-
-
-def backbone() -> tuple[WithMap, Preprocess, str, str]:
-    """The network that ships, without its head; what stands in front of it; the weights' digest, and where they come from."""
-    model = inside.folder()
-    card = read_card(model)
-    weights = inside.weights(model)
-    network = folded(make_network(card.values["architecture"]["network"], len(card.classes), card.preprocess.size).eval())
-    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
-    network.eval().requires_grad_(False)
-    parts = [part for name in sorted(weights) for part in (name.encode(), np.ascontiguousarray(weights[name]).tobytes())]
-    return WithMap(network.body), card.preprocess, digest_bytes(*parts), f"{card.name}, inside the package (Apache-2.0)"

@@ -93,7 +93,7 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
 
 def _inside(weights: str) -> Loaded:
     """The network of the classifier that ships in the package."""
-    from frostline.models.inside import backbone
+    from frostline.models.shipped import backbone
 
     if weights:
         raise UserError(f"{inside.BACKBONE} comes with its weights.", received=weights, hint="leave out --weights")

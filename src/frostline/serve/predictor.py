@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline import inside
-from frostline.artifact import ModelCard, make_runner, read_model, replay_selftest, seen_digests
+from frostline.artifact import make_runner, read_model, replay_selftest
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.decode import as_array
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
+from frostline.model_card import ModelCard, seen_digests
 from frostline.predictions import Predictions
 from frostline.preprocess import stored_image
 from frostline.progress import say, stage

@@ -1,0 +1,262 @@
+"""What the saved records of runs say: read, checked and scored again, once, before a word is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.calibrate import apply_temperature, expected_calibration_error
+from frostline.compare import curves, pairs, stated, table
+from frostline.errors import UserError
+from frostline.files import digest_json
+from frostline.layers import blocks, weight_shapes
+from frostline.metrics import score
+from frostline.paired import ordered
+from frostline.predictions import Predictions
+from frostline.reporting.document import Table
+from frostline.reporting.document import table as make_table
+from frostline.reporting.words import DASH
+from frostline.runs import DATA, ENVIRONMENT, MODEL, SETTINGS, TIMINGS, Run
+from frostline.verified import check_record, verified
+
+Record = dict[str, Any]
+CARD, WEIGHTS = f"{MODEL}/model.json", f"{MODEL}/weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One run, as its records have it; an empty record is one that the run does not keep.
+
+    Attributes:
+        name: unique among the runs of a report.
+        model: the recipe, or what the model's card calls it.
+        run: for its pictures.
+        record: of ``Run.finish``.
+        settings, data, environment, timings, card: the JSON records.
+        history: its rows.
+        predictions: verified, by split ("test", "validation-head", …).
+        scores: of these, computed anew.
+        blocks: of the network (``layers.blocks``); empty where the run keeps no model.
+        row: of ``compare.table`` on the split that is judged.
+        curve: (seconds, validation accuracy), as ``compare.curves`` has it.
+    """
+
+    name: str
+    model: str
+    run: Run
+    record: Record
+    settings: Record
+    data: Record
+    environment: Record
+    timings: Record
+    card: Record
+    history: list[Record]
+    predictions: dict[str, Predictions]
+    scores: dict[str, Record]
+    blocks: list[Record]
+    row: Record
+    curve: list[tuple[float, float]]
+
+    @property
+    def digest(self) -> str:
+        """Of the run's manifest, and so of all its files."""
+        return digest_json(self.run.manifest)
+
+    @property
+    def label(self) -> str:
+        """Run and model, for captions."""
+        return self.name if self.model in ("", self.name) else f"{self.name} · {self.model}"
+
+    @property
+    def training(self) -> Record:
+        """What the card tells of the training."""
+        return dict(self.card.get("training", {}))
+
+    @property
+    def architecture(self) -> Record:
+        """What the card tells of the network."""
+        return dict(self.card.get("architecture", {}))
+
+    @property
+    def stages(self) -> list[str]:
+        """Stages before the finished model, that were judged on the same split as it."""
+        return [name.partition("-")[2] for name in self.predictions if name.startswith("test-")]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report is made of.
+
+    Attributes:
+        runs: in the order given.
+        split: "test" where all runs have it, else "validation".
+        pairs: of ``compare.pairs`` on this split.
+        stated: of ``compare.stated``.
+        inspection: what ``frostline inspect`` recorded of the data; empty without.
+        pictures: of the inspection's folder, by name.
+        chosen: number of the run to ship: the best on validation.
+    """
+
+    runs: tuple[Judged, ...]
+    split: str
+    pairs: list[Record]
+    stated: list[Record]
+    inspection: Record
+    pictures: dict[str, bytes]
+    chosen: int
+
+    @property
+    def best(self) -> Judged:
+        """The run to ship."""
+        return self.runs[self.chosen]
+
+
+def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
+    """Read and check everything.
+
+    Raises:
+        UserError: a run is missing, changed, or claims what its predictions do not give; two runs were judged on different
+            images; a run has no predictions at all; the inspection is of other data.
+    """
+    if not opened:
+        raise UserError("A report needs a run.", expected="one or more folders that 'frostline train' made")
+    for run in opened:
+        check_record(run)
+    split = _common_split(opened)
+    rows = table(opened, split)
+    found = zip(opened, rows, curves(opened).values(), strict=True)
+    runs = tuple(_judged(run, row, curve) for run, row, curve in found)
+    tests = pairs(opened, split) if len(opened) > 1 else []
+    looked, pictures = _inspection(inspection, runs) if inspection else ({}, {})
+    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split))
+
+
+def _common_split(opened: Sequence[Run]) -> str:
+    for split in ("test", "validation"):
+        lacking = [run.name for run in opened if split not in run.splits]
+        if not lacking:
+            return split
+        if split == "test" and len(lacking) < len(opened):
+            raise UserError(
+                f"{', '.join(lacking)} has not been judged on a test split, and others have.",
+                expected="runs judged on the same images",
+                hint="leave it out, or train it with a test split",
+            )
+    raise UserError(f"{', '.join(lacking)} has no predictions.", expected="runs that 'frostline train' has finished")
+
+
+def _judged(run: Run, row: Record, curve: list[tuple[float, float]]) -> Judged:
+    records = {name: run.read(name) if name in run.names() else {} for name in (SETTINGS, DATA, ENVIRONMENT, TIMINGS, CARD)}
+    predictions = {split: verified(run, split) for split in run.splits}
+    card = records[CARD]
+    return Judged(
+        name=row["name"],
+        model=str(records[SETTINGS].get("recipe") or card.get("name", "")),
+        run=run,
+        record=dict(run.record),
+        settings=records[SETTINGS],
+        data=records[DATA],
+        environment=records[ENVIRONMENT],
+        timings=records[TIMINGS],
+        card=card,
+        history=run.history(),
+        predictions=predictions,
+        scores={split: score(judged) for split, judged in predictions.items()},
+        blocks=_blocks(run, card),
+        row=row,
+        curve=curve,
+    )
+
+
+def _blocks(run: Run, card: Record) -> list[Record]:
+    """As the run recorded them, else from its weights."""
+    if kept := run.record.get("blocks"):
+        return list(kept)
+    return blocks(weight_shapes(run.path(WEIGHTS)), card.get("architecture", {})) if WEIGHTS in run.names() else []
+
+
+def _chosen(runs: Sequence[Judged], split: str) -> int:
+    """The best on validation, where everything is chosen; of equals the surer, then the smaller, then the first."""
+    on = "validation" if all("validation" in run.scores for run in runs) else split
+
+    def worth(i: int) -> tuple[float, float, float]:
+        scores = runs[i].scores[on]
+        return -scores["accuracy"], scores["log_loss"] or 0.0, runs[i].row["model_bytes"] or 0.0
+
+    return min(range(len(runs)), key=worth)
+
+
+def _inspection(folder: Path, runs: Sequence[Judged]) -> tuple[Record, dict[str, bytes]]:
+    path = folder / "audit.json"
+    try:
+        record: Record = json.loads(path.read_text("utf-8"))
+        source, classes = record["source"], {name for split in record["splits"].values() for name in split["classes"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"There is no inspection of data in {folder}.",
+            expected="audit.json, as 'frostline inspect DATA --out DIR' writes it",
+            received=f"{type(error).__name__}: {error}",
+        ) from error
+    known = {name for run in runs for counts in run.data.get("counts", {}).values() for name in counts["classes"]}
+    if known and known != classes:
+        raise UserError(
+            f"The inspection in {folder} is of other data than the runs: {source}.",
+            expected=", ".join(sorted(known)[:12]),
+            received=", ".join(sorted(classes)[:12]),
+            hint="'frostline inspect' on the data that the runs learned from",
+        )
+    names = ("samples.png", "duplicates.png", "label_errors.png")
+    return record, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+def uncalibrated(judged: Judged, split: str) -> Predictions:
+    """The same predictions as they were before the temperature T: p ∝ p'^T, for p' ∝ p^(1/T) (Guo et al. 2017)."""
+    p = judged.predictions[split]
+    temperature = float(judged.card["temperature"])
+    values = p.probabilities.astype(np.float64)
+    log_p = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+    return Predictions(p.ids, p.labels, apply_temperature(log_p, 1 / temperature), p.classes, p.digests)
+
+
+def calibration(p: Predictions) -> tuple[float, float]:
+    """Expected calibration error in 15 bins, and its debiased variant."""
+    plain, debiased = (expected_calibration_error(p.probabilities, p.labels, debiased=flag) for flag in (False, True))
+    return plain, debiased
+
+
+def all_wrong(runs: Sequence[Judged], split: str) -> list[tuple[str, str, str, int]]:
+    """Images that every run gets wrong: id, true class, what most runs say, and how many say it; the most agreed first."""
+    sets = [ordered(run.predictions[split]) for run in runs]
+    first, rows = sets[0], np.flatnonzero(~np.any([p.correct for p in sets], axis=0))
+    found = []
+    for row in rows.tolist():
+        said = [p.classes[p.predicted[row]] for p in sets]
+        most = max(sorted(set(said)), key=said.count)
+        truth = first.classes[first.labels[row]] if first.labels[row] >= 0 else "an unknown class"
+        found.append((str(first.ids[row]), truth, most, said.count(most)))
+    return sorted(found, key=lambda row: (-row[3], row[0]))
+
+
+def counts_matrix(scores: Record) -> NDArray[np.int64]:
+    """(K, K) of a record of scores."""
+    return np.array(scores["confusion"], np.int64)
+
+
+def tells(record: Mapping[str, Any], *keys: str) -> Any:
+    """A value inside records, None where one of the keys is missing."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def by_run(caption: str, facts: Facts, rows: list[tuple[str, ...]]) -> Table:
+    """A column a run; rows that no run tells are left out."""
+    told = [row for row in rows if any(cell != DASH for cell in row[1:])]
+    return make_table(caption, ("", *(run.name for run in facts.runs)), told)

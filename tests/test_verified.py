@@ -1,0 +1,184 @@
+"""A wrong claim is refused with its reason, also where somebody has written new digests for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forged import forge
+from sklearn.metrics import matthews_corrcoef
+
+from frostline import compare
+from frostline.data.imageset import ImageSet
+from frostline.errors import UserError
+from frostline.metrics import score
+from frostline.predictions import Predictions
+from frostline.runs import Run
+from frostline.verified import check_record, differences, verified
+
+
+def predictions(n: int = 40, wrong: int = 6, name: str = "test") -> Predictions:
+    labels = np.arange(n, dtype=np.int64) % 3
+    probabilities = np.full((n, 3), 0.1)
+    probabilities[np.arange(n), np.where(np.arange(n) < wrong, (labels + 1) % 3, labels)] = 0.8
+    digests = np.array([f"{name}{i}".encode() for i in range(n)], dtype="S16")
+    return Predictions(np.array([f"{name}/{i:03}" for i in range(n)]), labels, probabilities, ("a", "b", "c"), digests)
+
+
+def fingerprint(p: Predictions) -> str:
+    pixels = np.zeros((len(p), 1, 1, 3), np.uint8)
+    return ImageSet("test", p.classes, p.labels, p.ids, p.digests, pixels=pixels).fingerprint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    test, validation = predictions(), predictions(30, 3, "validation")
+    both = {"test": test, "validation": validation, "test-head": predictions(wrong=9)}
+    counts = {"test": {"images": 40, "classes": {"a": 14, "b": 13, "c": 13}}, "validation": {"images": 30, "classes": {}}}
+    with Run.create(tmp_path / "run") as run:
+        run.write_data({"counts": counts, "fingerprints": {"test": fingerprint(test)}})
+        for split, judged in both.items():
+            run.write_predictions(split, judged)
+            run.write_scores(split, score(judged))
+        stages = {"head": {"test_accuracy": 31 / 40, "difference": 3 / 40, "p": 0.25, "n": 40}}
+        run.finish({"test_accuracy": 34 / 40, "stages": stages})
+    return tmp_path / "run"
+
+
+def test_a_true_run_passes_and_gives_its_predictions(folder: Path) -> None:
+    run = Run.open(folder)
+    check_record(run)
+    assert verified(run).correct.sum() == 34
+    assert compare.table([run])[0]["accuracy"] == 34 / 40
+
+
+def edited(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
+    def edit(content: bytes) -> bytes:
+        values = json.loads(content)
+        change(values)
+        return json.dumps(values).encode()
+
+    return edit
+
+
+def test_one_changed_digit_in_the_scores_is_refused(folder: Path) -> None:
+    path = folder / "scores" / "test.json"
+    text = path.read_text()
+    assert '"accuracy": 0.85' in text
+    path.write_text(text.replace('"accuracy": 0.85', '"accuracy": 0.86'))
+    with pytest.raises(UserError, match=r"test.json was changed or damaged"):
+        compare.table([Run.open(folder)])
+    forge(folder, "scores/test.json", lambda content: content)
+    with pytest.raises(UserError, match=r"claim of run is wrong: scores/test.json") as refused:
+        compare.table([Run.open(folder)])
+    assert refused.value.received == "accuracy: 0.86 recorded, 0.85 found"
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        (lambda s: s["per_class"][1].update(f1=0.5), "per_class[1].f1: 0.5 recorded"),
+        (lambda s: s["confusion"][0].__setitem__(0, 13), "confusion[0][0]: 13 recorded"),
+        (lambda s: s.update(log_loss=s["log_loss"] * (1 + 1e-6)), "log_loss: "),
+        (lambda s: s["confusion"].pop(), "confusion: 2 values recorded, 3 found"),
+    ],
+)
+def test_any_score_that_does_not_follow_is_refused(folder: Path, change: Callable[[dict[str, Any]], None], received: str) -> None:
+    forge(folder, "scores/test.json", edited(change))
+    with pytest.raises(UserError, match=r"scores/test\.json") as refused:
+        verified(Run.open(folder))
+    assert refused.value.received.startswith(received)
+
+
+def test_a_run_older_than_a_score_is_scored_again_and_not_refused(folder: Path) -> None:
+    forge(folder, "scores/test.json", edited(lambda s: [s.pop(key) for key in ("matthews", "roc_auc", "brier_score")]))
+    forge(folder, "scores/test.json", edited(lambda s: s.update(notes=["said otherwise then"], no_longer_known=3)))
+    run = Run.open(folder)
+    assert score(verified(run))["matthews"] == pytest.approx(matthews_corrcoef(predictions().labels, predictions().predicted))
+    (folder / "scores" / "test.json").unlink()
+    with pytest.raises(UserError, match="is missing"):
+        verified(Run.open(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        (lambda r: r.update(test_accuracy=0.875), "test_accuracy: 0.875 recorded, 0.85 found"),
+        (lambda r: r["stages"]["head"].update(p=0.01), "stages.head.p: 0.01 recorded, 0.25 found"),
+        (lambda r: r.update(abstaining=[{"wanted": 0.95, "threshold": 0.8, "coverage": 0.5}]), "abstaining: 1 values recorded, 0"),
+    ],
+)
+def test_a_wrong_summary_is_refused(folder: Path, change: Callable[[dict[str, Any]], None], received: str) -> None:
+    forge(folder, "run.json", edited(lambda manifest: change(manifest["record"])))
+    with pytest.raises(UserError, match=r"run\.json does not say what is in its predictions") as refused:
+        check_record(Run.open(folder))
+    assert refused.value.received.startswith(received)
+
+
+def saved(judged: Predictions, folder: Path) -> bytes:
+    judged.save(folder / "other.npz")
+    return (folder / "other.npz").read_bytes()
+
+
+def test_a_missing_row_is_refused(folder: Path, tmp_path: Path) -> None:
+    whole = predictions()
+    fewer = Predictions(whole.ids[1:], whole.labels[1:], whole.probabilities[1:], whole.classes, whole.digests[1:])
+    forge(folder, "predictions/test.npz", lambda _: saved(fewer, tmp_path))
+    forge(folder, "scores/test.json", lambda _: json.dumps(score(fewer)).encode())
+    for judge in (compare.table, lambda runs: compare.pairs([*runs, Run.open(folder)])):
+        with pytest.raises(UserError, match="no prediction for 1 of its 40 test images"):
+            judge([Run.open(folder)])
+
+
+def test_a_row_too_many_is_refused(folder: Path, tmp_path: Path) -> None:
+    forge(folder, "predictions/test.npz", lambda _: saved(predictions(41), tmp_path))
+    with pytest.raises(UserError, match="1 test images more than its record tells"):
+        verified(Run.open(folder))
+
+
+def test_rows_of_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
+    forge(folder, "predictions/test.npz", lambda _: saved(predictions(name="others"), tmp_path))
+    with pytest.raises(UserError, match="not of the images and true classes in its record"):
+        verified(Run.open(folder))
+
+
+def test_a_score_without_predictions_is_refused(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run") as run:
+        run.finish({"test_accuracy": 0.9})
+    with pytest.raises(UserError, match="holds no predictions"):
+        check_record(Run.open(tmp_path / "run"))
+
+
+def test_counts_that_the_models_card_contradicts_are_refused(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run") as run:
+        run.model_folder.mkdir()
+        (run.model_folder / "model.json").write_text(json.dumps({"architecture": {"parameters": 120}, "digest": "d"}))
+        run.finish({"parameters": 102, "model_digest": "d"})
+    with pytest.raises(UserError, match=r"in model/model\.json") as refused:
+        check_record(Run.open(tmp_path / "run"))
+    assert refused.value.received == "parameters: 102 recorded, 120 found"
+
+
+def test_validation_may_be_of_fewer_images_where_the_card_says_so(tmp_path: Path) -> None:
+    for images, passes in ((30, True), (31, False)):
+        with Run.create(tmp_path / str(images)) as run:
+            run.write_data({"counts": {"validation": {"images": 100, "classes": {}}}})
+            run.write_predictions("validation", predictions(30, 3))
+            run.model_folder.mkdir()
+            (run.model_folder / "model.json").write_text(json.dumps({"training": {"validation_images": images}}))
+            run.finish({})
+        if passes:
+            assert len(verified(Run.open(tmp_path / str(images)), "validation")) == 30
+        else:
+            with pytest.raises(UserError, match="no prediction for 1 of its 31 validation images"):
+                verified(Run.open(tmp_path / str(images)), "validation")
+
+
+def test_the_last_bits_of_a_sum_are_no_difference() -> None:
+    assert list(differences({"a": 0.1 + 0.2, "b": None}, {"a": 0.3, "b": None})) == []
+    assert list(differences({"a": None}, {"a": 0.3})) == ["a: None recorded, 0.3 found"]
+    assert list(differences({"a": True}, {"a": 1})) == []
