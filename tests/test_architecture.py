@@ -38,6 +38,7 @@ LAYERS = [
     "data.tables",
     "data.sources",
     "data.splits",
+    "data.edits",
     "data.reading",
     "duplicates",
     "data.augment",
