@@ -80,6 +80,9 @@ LAYERS = [
     # heads and training
     "linear",
     "anytime",
+    "neighbours",
+    "audit_neighbours",
+    "label_errors",
     "models.heads",
     "models.fast",
     "models.cnn",
@@ -101,6 +104,7 @@ LAYERS = [
     "activations",
     "train_finetune",
     "choosing",
+    "audit_features",
     "experiment",
     "repeat",
     "tune",
