@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     images = load_source(asked.data).sets["train"]
-    (features,) = features_of([images], Settings(backbone=asked.backbone, weights=asked.weights))
+    features = features_of([images], Settings(backbone=asked.backbone, weights=asked.weights))
     labels = exchanged(images.labels, len(images.classes), asked.seed)
     wrong = labels != images.labels
     started, computing = time.monotonic(), time.process_time()

@@ -20,9 +20,11 @@ from frostline.choosing import choose
 from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Source
 from frostline.errors import UserError
-from frostline.feature_cache import in_storage_type
+from frostline.feature_cache import from_stored, in_storage_type
+from frostline.files import scratch_array
 from frostline.frozen import Frozen, freeze
 from frostline.label_errors import FOLDS, cleanlab, folds_of, likely_errors, out_of_fold, suggestions, surprise
+from frostline.linear import CHUNK
 from frostline.progress import say, stage
 
 Floats = NDArray[np.float32]
@@ -64,22 +66,33 @@ def inspect(source: Source, settings: Settings) -> Record:
     cleanlab("count")  # a missing library is said before minutes of extraction
     sets = list(source.sets.values())
     features = features_of(sets, settings)
-    around = neighbours(features[0] if len(features) == 1 else np.concatenate(features))
+    around = neighbours(features)
     record = pixels.inspect(source, around.pairs)
-    errors = {"backbone": settings.backbone, **label_errors(sets, features)}
+    errors = {"backbone": settings.backbone, **label_errors(sets, np.split(features, _starts(sets)[1:]))}
     return {**record, "odd": [*record["odd"], *_far(sets, around.far())], "label_errors": errors}
 
 
-def features_of(sets: Sequence[ImageSet], settings: Settings) -> list[Floats]:
-    """Of each set its (N, D) features, through the cache; those that are never negative compressed as a linear head's are."""
+def features_of(sets: Sequence[ImageSet], settings: Settings) -> Floats:
+    """(N, D) features of all sets in turn, through the cache; where none is negative compressed as a linear head's are."""
     frozen = freeze(settings, sets[0].size)
     for note in frozen.notes:
         say(note)
     tables = in_storage_type(settings.feature_dtype, lambda dtype: [_table(images, frozen, dtype) for images in sets])
-    plain = [table.compressed(1.0)[:, 0] for table in tables]
-    if min(float(values.min(initial=0)) for values in plain) < 0:
-        return plain
-    return [table.compressed(settings.power)[:, 0] for table in tables]
+    power = 1.0 if any(_negative(table) for table in tables) else settings.power
+    features = scratch_array((sum(map(len, sets)), 1, frozen.width), np.dtype(np.float32))
+    for table, start in zip(tables, _starts(sets), strict=True):
+        table.compressed(power, features[start : start + table.count])
+    return features[:, 0]
+
+
+def _starts(sets: Sequence[ImageSet]) -> list[int]:
+    """The first row of each set where all stand one after the other."""
+    return [sum(map(len, sets[:number])) for number in range(len(sets))]
+
+
+def _negative(table: FeatureTable) -> bool:
+    blocks = range(0, table.count, CHUNK)
+    return any((from_stored(table.features[start : start + CHUNK], table.dtype) < 0).any() for start in blocks)
 
 
 def _table(images: ImageSet, frozen: Frozen, dtype: str) -> FeatureTable:
@@ -129,12 +142,11 @@ def label_errors(sets: Sequence[ImageSet], features: Sequence[Floats]) -> Record
     ours = _rows(learned, classes)
     found = out_of_fold(ours.features, ours.labels, len(classes), folds_of(ours.labels, ours.digests))
     accuracy = float((found.log_p.argmax(axis=1) == ours.labels).mean())
-    everyone, log_p = ours, found.log_p
+    parts, log_p = [ours], found.log_p
     if other:
-        theirs = _rows(other, classes)
-        everyone = _rows([*learned, *other], classes)
+        parts.append(theirs := _rows(other, classes))
         log_p = np.concatenate([log_p, found.others(theirs.features, theirs.digests, ours.digests)])
-    rows = _listed(everyone, log_p, names)
+    rows = _listed(parts, log_p, names)
     estimated = sum(row["likely"] for row in rows)
     return {**about, "judged": len(log_p), "accuracy": accuracy, "l2": found.l2, "estimated": estimated, "rows": rows}
 
@@ -165,15 +177,17 @@ def _rows(parts: Sequence[tuple[ImageSet, Floats]], classes: Sequence[int]) -> _
     )
 
 
-def _listed(rows: _Rows, log_p: Floats, names: Sequence[str]) -> list[Record]:
-    likely, score, other = likely_errors(log_p, rows.labels), surprise(log_p, rows.labels), suggestions(log_p, rows.labels)
+def _listed(parts: Sequence[_Rows], log_p: Floats, names: Sequence[str]) -> list[Record]:
+    """What ``label_errors`` has under ``rows``, of all parts together."""
+    ids, splits, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("names", "splits", "labels"))
+    likely, score, other = likely_errors(log_p, labels), surprise(log_p, labels), suggestions(log_p, labels)
     order = np.argsort(-score, kind="stable")
     listed = [row for place, row in enumerate(order.tolist()) if likely[row] or place < LISTED * len(order)]
     return [
         {
-            "id": str(rows.names[row]),
-            "split": str(rows.splits[row]),
-            "class": names[rows.labels[row]],
+            "id": str(ids[row]),
+            "split": str(splits[row]),
+            "class": names[labels[row]],
             "suggested": names[other[row]],
             "score": round(float(score[row]), 4),
             "p_given": round(float(np.exp(-score[row])), 6),
