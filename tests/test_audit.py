@@ -81,6 +81,13 @@ def test_the_command_leaves_tables_and_pictures_and_changes_nothing(folder, tmp_
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_label_errors_need_a_network_and_that_is_said(folder, tmp_path):
+    assert inspect(load_source(str(folder), training=False))["label_errors"] is None
+    said = CliRunner().invoke(app, ["inspect", str(folder), "--out", str(tmp_path)]).output
+    assert "Label errors are not sought in pixels: name a network, for example --backbone densenet169." in said
+    assert not (tmp_path / "label_errors.csv").exists()
+
+
 def test_what_is_said_on_the_screen(folder, tmp_path):
     said = " ".join(CliRunner().invoke(app, ["inspect", str(folder), "--out", str(tmp_path)]).output.split())
     assert "2 pairs of images are nearly the same (0 of them the very same): 1 across splits, 1 with two classes" in said

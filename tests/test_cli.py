@@ -111,6 +111,29 @@ def test_help_loads_nothing_heavy(arguments):
     assert ran.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [
+        ("--exclude", None, "Cannot read"),
+        ("--exclude", "id\nnobody\n", "an image that the data does not have"),
+        ("--relabel", "id\nred/1.png\n", "no column 'suggested'"),
+        ("--relabel", "id,suggested\nred/1.png,rde\n", "did you mean red"),
+    ],
+)
+def test_a_file_of_edits_that_is_wrong_is_code_2(run, data, tmp_path, option, text, told):
+    file = tmp_path / "edits.csv"
+    if text is not None:
+        file.write_text(text)
+    code, _, err = run("train", data, *QUICK, option, file, "--out", tmp_path / "run")
+    assert code == 2
+    assert told in err
+
+
+def test_a_device_without_a_network_is_code_2(run, data, tmp_path):
+    code, _, err = run("inspect", data, "--device", "cpu", "--out", tmp_path / "out")
+    assert (code, "A device is for a network" in err) == (2, True)
+
+
 @pytest.mark.parametrize("arguments", [["trian"], ["train"], ["predict"], ["train", "x", "--epoch", "3"], ["evaluate", "m"]])
 def test_what_cannot_be_parsed_is_code_2(run, arguments):
     code, _, err = run(*arguments)

@@ -1,5 +1,6 @@
 """What can be said of the data from its pixels alone: counts, near duplicates within and across splits, odd images.
 
+``audit_features`` adds what a pretrained network says of it.
 Nothing is changed. Legend: N images, K classes.
 """
 
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet, Source
 from frostline.data.reading import read_stored, stored_pixels
-from frostline.duplicates import SIDE, Pair, limited, near_duplicates
+from frostline.duplicates import SIDE, Pair, limited, merged, near_duplicates
 from frostline.errors import UserError
 from frostline.files import write_json, write_text
 from frostline.preprocess import Preprocess
@@ -28,7 +29,7 @@ DARK, BRIGHT, BLANK = 12.0, 243.0, 4.0
 BLURRED = 4.0
 #: So many of an image's 1,984 pairs of neighbours are looked at for its sharpness.
 _SHARPEST = 40
-#: Pictures a class in the sample grid, and pairs in the picture of duplicates.
+#: Pictures a class in the sample grid; pairs in the picture of duplicates, and labels in that of likely errors.
 SAMPLES, SHOWN = 10, 40
 #: Classes in the sample grid.
 MOST_CLASSES = 30
@@ -36,19 +37,23 @@ MOST_CLASSES = 30
 Record = dict[str, Any]
 
 
-def inspect(source: Source) -> Record:
+def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair]] = lambda looked: ()) -> Record:
     """Look at every image of a source.
+
+    Args:
+        source: what was loaded.
+        further: more pairs that are nearly the same, of all images as (N, 32, 32, 3), split after split.
 
     Returns:
         source; splits: for each its images, classes (counts by name) and imbalance (largest over smallest count that is not 0);
         rejects (path and reason); duplicates: of pairs, most alike first, the two ids, splits and classes, mirrored, likeness and
         whether the content is the same; across: pairs in two splits; contradictions: pairs with two classes; odd: id, split, class,
-        what and value of dark, bright, blank and blurred images.
+        what and value of dark, bright, blank and blurred images; label_errors: None, for they need a network's features.
     """
     sets = list(source.sets.values())
     looked = np.concatenate([_looked_at(images) for images in sets])
     with stage("compare images", len(looked)) as bar:
-        pairs = limited(near_duplicates(looked, bar.advance))
+        pairs = limited(merged(near_duplicates(looked, bar.advance), further(looked)))
     rows = _rows(sets)
     found = [_described(pair, rows) for pair in pairs]
     return {
@@ -59,6 +64,7 @@ def inspect(source: Source) -> Record:
         "across": sum(pair["split_a"] != pair["split_b"] for pair in found),
         "contradictions": sum(pair["class_a"] != pair["class_b"] for pair in found),
         "odd": _odd(looked, rows),
+        "label_errors": None,
     }
 
 
@@ -136,10 +142,16 @@ def _measured(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
 
 
 def keep(record: Record, source: Source, folder: Path) -> None:
-    """Write audit.json, duplicates.csv, odd.csv and the pictures samples.png and duplicates.png to ``folder``."""
+    """Write audit.json, duplicates.csv, odd.csv, samples.png and duplicates.png to ``folder``; and label_errors.csv and .png.
+
+    label_errors.csv has the labels that are called likely errors alone, so that ``train --relabel`` and ``--exclude`` can take it.
+    """
     write_json(folder / "audit.json", record)
-    for name in ("duplicates", "odd"):
-        write_text(folder / f"{name}.csv", _table(record[name], _COLUMNS[name]))
+    tables = {name: record[name] for name in ("duplicates", "odd")}
+    if record["label_errors"] is not None:
+        tables["label_errors"] = [row for row in record["label_errors"]["rows"] if row["likely"]]
+    for name, rows in tables.items():
+        write_text(folder / f"{name}.csv", _table(rows, _COLUMNS[name]))
     try:
         _draw(record, source, folder)
     except UserError as error:  # the base install draws nothing
@@ -149,6 +161,7 @@ def keep(record: Record, source: Source, folder: Path) -> None:
 _COLUMNS = {
     "duplicates": ("a", "split_a", "class_a", "b", "split_b", "class_b", "mirrored", "likeness", "same_content"),
     "odd": ("id", "split", "class", "what", "value"),
+    "label_errors": ("id", "split", "class", "suggested", "score", "p_given", "p_suggested", "likely"),
 }
 
 
@@ -169,8 +182,12 @@ def _draw(record: Record, source: Source, folder: Path) -> None:
     if chosen:
         titles = [first.classes[first.labels[row]] for row in chosen]
         sample_grid([_shown(first, int(row)) for row in chosen], titles, folder / "samples.png", f"{source.name}: {first.name}")
+    places = {(images.name, str(name)): (images, row) for images in source.sets.values() for row, name in enumerate(images.ids)}
+    if wrong := (record["label_errors"] or {"rows": []})["rows"][:SHOWN]:
+        titles = [f"{row['class']} → {row['suggested']}" for row in wrong]
+        shown = [_shown(*places[row["split"], row["id"]]) for row in wrong]
+        sample_grid(shown, titles, folder / "label_errors.png", f"{source.name}: given class → what the network says", columns=8)
     if pairs := record["duplicates"][:SHOWN]:
-        places = {(images.name, str(name)): (images, row) for images in source.sets.values() for row, name in enumerate(images.ids)}
         ends = [(pair[f"split_{end}"], pair[end], pair[f"class_{end}"]) for pair in pairs for end in "ab"]
         shown = [_shown(*places[split, name]) for split, name, _ in ends]
         titles = [f"{split}: {label}" for split, _, label in ends]

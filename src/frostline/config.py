@@ -18,7 +18,7 @@ Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
 #: What can be done to the pixels of training images by name; see ``data.augment``.
 Augment = Literal["mirror", "zoom", "gamma", "contrast", "channels", "erase", "randaugment", "trivial"]
 #: Settings that do not shape what a model becomes: places, clocks and limits, what is said, the test split.
-NOT_OF_THE_MODEL = ("weights", "stop_at", "budget", "memory", "announce", "test", "unknown_as_wrong")
+NOT_OF_THE_MODEL = ("weights", "stop_at", "budget", "memory", "announce", "test", "unknown_as_wrong", "exclude", "relabel")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Settings:
     group: str = ""  # column (tables) whose equal values no split may divide
     test: Literal["auto", "none"] = "auto"  # "none": cut no test split where the data has none
     strict: bool = False
+    exclude: str = ""  # CSV of images to leave out of train and validation; see ``data.edits``
+    relabel: str = ""  # CSV of images that get another class there
     unknown_as_wrong: bool = False
 
     # frozen

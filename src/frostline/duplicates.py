@@ -136,6 +136,16 @@ def _edges(x: Floats) -> Floats:
     return edges / np.maximum(np.linalg.norm(edges, axis=1, keepdims=True), 1e-6)
 
 
+def merged(pairs: Sequence[Pair], further: Sequence[Pair]) -> list[Pair]:
+    """Pairs of two searches, most alike first; a pair that both found as the more alike of the two."""
+    best: dict[tuple[int, int], Pair] = {}
+    for pair in (*pairs, *further):
+        known = best.get((pair.first, pair.second))
+        if known is None or known.likeness < pair.likeness:
+            best[pair.first, pair.second] = pair
+    return sorted(best.values(), key=lambda pair: (-pair.likeness, pair.first, pair.second))
+
+
 def limited(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs, of each image at most ``MOST_EACH``, the most alike: a picture that is there a hundred times makes 4,950."""
     count: dict[int, int] = {}

@@ -16,6 +16,7 @@ from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.conformal import promised
+from frostline.data.edits import described, edited
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split
@@ -35,11 +36,13 @@ from frostline.trained import Trained
 
 
 def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
-    """Images of a place as disjoint train, validation and test; see ``data.sources`` and ``data.splits``."""
+    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``."""
     return _loaded(data, settings or Settings())[1]
 
 
-def _loaded(data: str | Path, settings: Settings) -> tuple[Source, Splits]:
+def _loaded(data: str | Path | Splits, settings: Settings) -> tuple[Source | None, Splits]:
+    if isinstance(data, Splits):
+        return None, edited(data, settings.exclude, settings.relabel)
     source = load_source(data, strict=settings.strict, unknown_as_wrong=settings.unknown_as_wrong, group=settings.group)
     splits = split(
         source,
@@ -48,7 +51,7 @@ def _loaded(data: str | Path, settings: Settings) -> tuple[Source, Splits]:
         validation_max=settings.validation_max,
         cut_test=settings.test == "auto",
     )
-    return source, splits
+    return source, edited(splits, settings.exclude, settings.relabel)
 
 
 def train(
@@ -127,11 +130,12 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
 
 def _same_data(data: str | Path | Splits, settings: Settings, run: Run) -> tuple[Source | None, Splits]:
     """The data of a run that goes on, looked at before anything of it is written anew."""
-    source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
-    if (run.folder / DATA).is_file():
-        then, now = run.read(DATA).get("fingerprints"), splits.record.get("fingerprints")
+    source, splits = _loaded(data, settings)
+    for part in ("fingerprints", "edits") if (run.folder / DATA).is_file() else ():
+        then, now = run.read(DATA).get(part), splits.record.get(part)
         if then != now:
-            raise UserError("The data are not those that the run began with.", expected=str(then), received=str(now))
+            what = "data are" if part == "fingerprints" else "files of --exclude and --relabel are"
+            raise UserError(f"The {what} not those that the run began with.", expected=str(then), received=str(now))
     return source, splits
 
 
@@ -147,10 +151,7 @@ def free_folder(settings: Settings, data: Any) -> Path:
 
 def _data(data: str | Path | Splits | tuple[Source | None, Splits], settings: Settings, run: Run) -> Splits:
     with run.timing("data"):
-        if isinstance(data, tuple):
-            source, splits = data
-        else:
-            source, splits = (None, data) if isinstance(data, Splits) else _loaded(data, settings)
+        source, splits = data if isinstance(data, tuple) else _loaded(data, settings)
     rejects = source.rejects if source else ()
     run.write_data(splits.record, rejects)
     sets = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
@@ -209,7 +210,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "data": {
             "published": splits.record.get("published", ""),
             "cut": splits.record.get("options", {}),
-            "fingerprints": {"train": splits.train.fingerprint, "validation": splits.validation.fingerprint},
+            **described(splits),
             "images": {"train": len(splits.train), "validation": len(splits.validation)},
         },
     }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from frostline import inside
+from frostline.data.edits import EDITED
 from frostline.data.imageset import UNKNOWN, ImageSet, Source
 from frostline.data.sources import load_source
 from frostline.data.splits import split as cut
@@ -87,7 +88,10 @@ def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
 
 
 def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
-    sets = _cut_again(source, card) or dict(source.sets)
+    again = _cut_again(source, card)
+    if again and name in EDITED and "edits" in card.values["data"]:
+        say(f"Training left out or relabelled images of {name}: here they are judged as the data has them.", "yellow")
+    sets = again or dict(source.sets)
     if (found := sets.get(name)) is not None:
         return found
     if len(source.sets) == 1 and not source.official:

@@ -132,10 +132,26 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
         f"{len(record['duplicates']):,} pairs of images are nearly the same ({same:,} of them the very same): "
         f"{record['across']:,} across splits, {record['contradictions']:,} with two classes."
     )
-    for what in ("dark", "bright", "blank", "blurred"):
+    for what in ("dark", "bright", "blank", "blurred", "far"):
         if count := sum(row["what"] == what for row in record["odd"]):
-            console.print(f"{count:,} {what} images.")
+            console.print(f"{count:,} {what if what != 'far' else 'unlike all other'} images.")
+    _label_errors(record["label_errors"], folder)
     console.print(f"Tables, pictures and the record are in {folder}.")
+
+
+def _label_errors(found: Mapping[str, Any] | None, folder: Path) -> None:
+    """How many labels are probably wrong, and what can be done with the list."""
+    if found is None:
+        console.print("Label errors are not sought in pixels: name a network, for example --backbone densenet169.")
+        return
+    for name, count in found["not_judged"].items():
+        console.print(f"Labels of {name} are not judged: {count:,} images, too few different ones.")
+    splits = " and ".join(found["learned_from"])
+    console.print(
+        f"{found['estimated']:,} of {found['judged']:,} labels are probably wrong, say heads trained on other images of {splits}."
+    )
+    if found["estimated"]:
+        console.print(f"Look through {folder / 'label_errors.csv'}; 'train' takes it as --relabel or --exclude.")
 
 
 def shift(record: Mapping[str, Any], folder: Path) -> None:

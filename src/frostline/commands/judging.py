@@ -46,16 +46,23 @@ def evaluate(
 
 def inspect(
     data: Data,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="A network to look for label errors, duplicates and odd images with; see 'frostline models'."),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="As for train; names the network where --backbone does not.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of the network: auto, cpu, cuda or mps.")] = None,
     out: Annotated[Path, typer.Option(help="Where the record, the tables and the pictures go.")] = Path("inspection"),
     json: Json = False,
     strict: Strict = False,
 ) -> None:
-    """Look at data before training: counts, near duplicates within and across splits, odd images."""
-    from frostline import audit, show
+    """Look at data before training: counts, near duplicates within and across splits, odd images, likely label errors."""
+    from frostline import audit, audit_features, show
     from frostline.data.sources import load_source
 
+    settings = audit_features.settings_for(backbone, weights, device)
     source = load_source(data, strict=strict, training=False)
-    record = audit.inspect(source)
+    record = audit.inspect(source) if settings is None else audit_features.inspect(source, settings)
     audit.keep(record, source, out)
     typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.inspection(record, out)
 

@@ -39,6 +39,13 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory that training may take: 500M, 1G; the rest lies in files.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="CSV with a column id: images to leave out of train and validation, as 'inspect' lists them."),
+    ] = None,
+    relabel: Annotated[
+        Path | None, typer.Option(help="CSV with columns id and suggested: images of train and validation that get another class.")
+    ] = None,
     fit: Annotated[str | None, typer.Option(help="How photos get the network's shape: squash, crop or pad.")] = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -67,6 +74,7 @@ def train(
     asked |= {"train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
     asked |= {"stop_at": stop_at, "budget": parse_seconds(budget), "strict": strict or None}
     asked |= {"unknown_as_wrong": unknown_as_wrong or None}
+    asked |= {"exclude": _text(exclude), "relabel": _text(relabel)}
     data, settings = choosing.asked_for(data, resume, config, set_ or [], asked)
     if seeds is not None:
         from frostline.repeat import train_seeds
@@ -77,6 +85,10 @@ def train(
     going_on = resume is not None
     run = experiment.train(data, settings, resume or out, overwrite=overwrite, resume=going_on, csv=csv, tensorboard=tensorboard)
     show.finished(run, data)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _check_together(resume: Path | None, seeds: int | None, out: Path | None, overwrite: bool) -> None:

@@ -78,7 +78,7 @@ def split(
         },
         "found": source.found,
         "rejected": len(source.rejects),
-        "counts": {name: _class_counts(images) for name, images in sets.items()},
+        "counts": {name: class_counts(images) for name, images in sets.items()},
         "fingerprints": {name: images.fingerprint for name, images in sets.items()},
         "cut": cut,
         "dropped": dropped,
@@ -266,7 +266,8 @@ def _class_notes(images: ImageSet) -> list[str]:
     return notes
 
 
-def _class_counts(images: ImageSet) -> dict[str, Any]:
+def class_counts(images: ImageSet) -> dict[str, Any]:
+    """Images in all and of each class, as the record of a split has them."""
     counts, unknown = _count(images)
     by_class = dict(zip(images.classes, counts, strict=True))
     return {"images": len(images), "classes": by_class, **({"unknown": unknown} if unknown else {})}

@@ -32,7 +32,7 @@ _MULTI_LABEL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Cells as read: ``columns`` names them, ``rows`` pairs a row's name in messages ("labels.csv:7") with its cells."""
 
     path: Path
@@ -53,7 +53,7 @@ def read_table(path: Path, *, group: str = "") -> Found:
     Raises:
         UserError: unreadable, no such column, no rows, unknown split names, or not single-label classification.
     """
-    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
     where = _find_columns(table, group)
     if not table.rows:
         raise UserError(f"{path} has no rows.", expected="a header and a row for each image")
@@ -70,7 +70,12 @@ def read_table(path: Path, *, group: str = "") -> Found:
     return found
 
 
-def _read_csv(path: Path) -> _Table:
+def read_csv(path: Path, expected: str = "a header with columns path and label, then a row for each image") -> Table:
+    """Header and cells of a .csv or .tsv file, divided by whichever of , ; and tab its header has most of; blank lines are skipped.
+
+    Raises:
+        UserError: unreadable, no UTF-8, a quote that is never closed, or empty: then ``expected`` says what should be there.
+    """
     text = _decode(path)
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max("\t;," if path.suffix.lower() == ".tsv" else ",;\t", key=first.count)
@@ -86,8 +91,8 @@ def _read_csv(path: Path) -> _Table:
         expected = "every opened quote closed, fields of at most 128 KB"
         raise UserError(f"Cannot read {path} from line {start} on.", expected=expected, received=str(error)) from error
     if not rows:
-        raise UserError(f"{path} is empty.", expected="a header with columns path and label, then a row for each image")
-    return _Table(path, [cell.strip() for cell in rows[0][1]], rows[1:])
+        raise UserError(f"{path} is empty.", expected=expected)
+    return Table(path, [cell.strip() for cell in rows[0][1]], rows[1:])
 
 
 def _decode(path: Path) -> str:
@@ -106,7 +111,7 @@ def _decode(path: Path) -> str:
         raise UserError(f"Cannot read {path}.", received=error.strerror or str(error)) from error
 
 
-def _read_parquet(path: Path) -> _Table:
+def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -118,10 +123,10 @@ def _read_parquet(path: Path) -> _Table:
         raise UserError(f"Cannot read {path}.", expected="a Parquet file, whole", received=str(error)[:200]) from error
     columns = [column.to_pylist() for column in table.columns]
     rows = [(f"{path.name}:row {number}", list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 1)]
-    return _Table(path, list(table.column_names), rows)
+    return Table(path, list(table.column_names), rows)
 
 
-def _find_columns(table: _Table, group: str) -> dict[str, int]:
+def _find_columns(table: Table, group: str) -> dict[str, int]:
     names = [name.lower() for name in table.columns]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
@@ -149,7 +154,7 @@ def _find_columns(table: _Table, group: str) -> dict[str, int]:
 _TASK = "single-label classification: one path and one label in each row"
 
 
-def _require_columns(table: _Table, found: dict[str, int]) -> None:
+def _require_columns(table: Table, found: dict[str, int]) -> None:
     if "path" in found and "label" not in found and _one_hot(table, found["path"]):
         raise UserError(
             f"{table.path} has a 0/1 column for each class (multi-label).", expected=_TASK, hint="make one label column"
@@ -163,12 +168,12 @@ def _require_columns(table: _Table, found: dict[str, int]) -> None:
             raise UserError(f"{table.path} has no {role} column.", expected=expected, received=", ".join(table.columns), hint=hint)
 
 
-def _one_hot(table: _Table, path_column: int) -> bool:
+def _one_hot(table: Table, path_column: int) -> bool:
     cells = [cell for _, row in table.rows[:1000] for number, cell in enumerate(row) if number != path_column]
     return len(table.columns) > 2 and bool(cells) and all(str(cell).strip() in {"0", "1", "0.0", "1.0"} for cell in cells)
 
 
-def _refuse_short(table: _Table) -> None:
+def _refuse_short(table: Table) -> None:
     """A delimiter that stands unquoted in every row is a mistake in the table, not in its rows."""
     if not any(len(cells) == len(table.columns) for _, cells in table.rows):
         name, cells = table.rows[0]
@@ -196,7 +201,7 @@ def _text(cell: Any) -> str:
     return "" if text.lower() in _MISSING else text
 
 
-def _add_row(found: Found, table: _Table, where: dict[str, int], name: str, cells: list[Any], numeric: bool) -> None:
+def _add_row(found: Found, table: Table, where: dict[str, int], name: str, cells: list[Any], numeric: bool) -> None:
     if len(cells) != len(table.columns):
         found.rejects.append(Reject(name, f"{len(cells)} fields where the header has {len(table.columns)}"))
         return
@@ -219,7 +224,7 @@ def _add_row(found: Found, table: _Table, where: dict[str, int], name: str, cell
     found.rows.append(Row(SPLIT_NAMES.get(split, split), label, file, id_, f"{name} ({id_})", group))
 
 
-def _refuse_unknown_splits(table: _Table, where: dict[str, int]) -> None:
+def _refuse_unknown_splits(table: Table, where: dict[str, int]) -> None:
     if "split" not in where:
         return
     texts = [_text(cells[where["split"]]) for _, cells in table.rows if len(cells) == len(table.columns)]
@@ -229,7 +234,7 @@ def _refuse_unknown_splits(table: _Table, where: dict[str, int]) -> None:
         raise UserError(f"{table.path} has unknown splits.", expected="train, validation (val, valid) or test", received=listed)
 
 
-def _refuse_multi_label(table: _Table, found: Found) -> None:
+def _refuse_multi_label(table: Table, found: Found) -> None:
     """Refuse cells that hold several labels: a list, labels joined by |, or by ; or a comma where each also stands alone."""
     alone = {row.label for row in found.rows}
     for row in found.rows:
@@ -250,7 +255,7 @@ def _is_json_list(label: str) -> bool:
         return False
 
 
-def _reject_repeats(table: _Table, found: Found) -> None:
+def _reject_repeats(table: Table, found: Found) -> None:
     """Keep the first of equal rows; reject every row of an image that one split labels twice, since nobody knows which is right."""
     of_image: dict[tuple[str, Path], list[Row]] = defaultdict(list)
     for row in found.rows:
