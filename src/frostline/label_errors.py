@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import UserError
-from frostline.feature_neighbours import Directions, nearest
 from frostline.files import scratch_array
 from frostline.linear import CHUNK, Linear, Logistic, Moments, log_softmax, sweep
+from frostline.feature_neighbours import Directions, nearest
 from frostline.progress import Stage, stage
 
 Floats = NDArray[np.float32]
@@ -216,9 +216,8 @@ def likely_errors(log_p: Floats, labels: Labels) -> NDArray[np.bool_]:
     """(N,) which labels are called likely errors: the most surprising, as many as are estimated, where another class leads.
 
     The number is that of the confident joint's off-diagonal counts (cleanlab's ``num_label_issues``): rows whose probability of
-    another class is at least as high as is usual for rows of that class. For fewer than ``FEW`` classes it is calibrated
-    to the labels'
-    frequencies, as cleanlab advises, for the counts are too low there. Assumes out-of-fold probabilities.
+    another class is at least as high as is usual for rows of that class. For fewer than ``FEW`` classes it is calibrated to the
+    labels' frequencies, as cleanlab advises, for the counts are too low there. Assumes out-of-fold probabilities.
 
     Args:
         log_p: (N, K) log-probabilities.
