@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import UserError
+from frostline.feature_neighbours import Directions, nearest
 from frostline.files import scratch_array
 from frostline.linear import CHUNK, Linear, Logistic, Moments, log_softmax, sweep
-from frostline.feature_neighbours import Directions, nearest
 from frostline.progress import Stage, stage
 
 Floats = NDArray[np.float32]
