@@ -133,8 +133,8 @@ def fast_94() -> Settings:
 
 
 def fast_95() -> Settings:
-    """``frostline train cifar10 --recipe fast-95``: the same network for three times as long, its images covered and moved more."""
-    return Settings(**{**_FAST, "shift": 3}, epochs=24, cutout=8)
+    """``frostline train cifar10 --recipe fast-95``: a wider network, trained for twice as long. Not measured."""
+    return Settings(**{**_FAST, "network": "fast-medium"}, epochs=15)
 
 
 def fast_96() -> Settings:

@@ -1,0 +1,55 @@
+"""Make the classifier inside the package from a run: python scripts/make_inside.py RUN DATA [--views 2] [--out FOLDER]
+
+RUN is a run of one of the fast networks; DATA is what it was trained on, whose validation images fit temperature and threshold
+anew. The test split is read once, by the model that was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from frostline import inside
+from frostline.calibrate import expected_calibration_error
+from frostline.config import Settings
+from frostline.experiment import load_data
+from frostline.judge import evaluate
+from frostline.models.inside import compact
+from frostline.runs import SETTINGS, Run
+
+#: What the card says that a record of training cannot know.
+PURPOSE = {
+    "for": "A first try without training, tests and demonstrations, and features of small images (backbone cifar-fast).",
+    "not_for": "Decisions of consequence; anything that is none of the ten classes, which it takes for one of them all the same; "
+    "photos whose subject does not fill the picture: they are reduced to 32x32 pixels first.",
+    "licence": "Apache-2.0; trained from random weights on CIFAR-10 (Krizhevsky 2009), whose images are not contained",
+}
+
+
+def main() -> None:
+    """Write the model directory, judge it, and write it again with its scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--command", help="the command that made RUN; by default its recipe and seed")
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=inside.place())
+    asked = parser.parse_args()
+    run = Run.open(asked.run)
+    settings = Settings().with_values(**run.read(SETTINGS))
+    command = asked.command or f"frostline train cifar10 --recipe {settings.recipe} --seed {settings.seed}"
+    made = f"{command}; python scripts/make_inside.py RUN cifar10 --views {asked.views}"
+    about = {"name": inside.BACKBONE, **PURPOSE, "command": made}
+    splits = load_data(asked.data, settings)
+    compact(run.model_folder, splits.validation, asked.out, asked.views, about)
+    predictions, scores = evaluate(asked.out, asked.data, "test")
+    error = expected_calibration_error(predictions.probabilities, predictions.labels, debiased=True)
+    told = {**{key: scores[key] for key in ("n", "accuracy", "interval", "log_loss")}, "debiased_ece": error}
+    compact(run.model_folder, splits.validation, asked.out, asked.views, {**about, "scores": {"test": told}})
+    print(json.dumps(told, indent=2))
+    print({path.name: path.stat().st_size for path in sorted(asked.out.iterdir())})
+
+
+if __name__ == "__main__":
+    main()
