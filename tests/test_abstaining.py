@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judged import predictions
 
-from frostline.abstaining import at_threshold, coverage_curve, threshold_for, thresholds
+from frostline.abstaining import at_threshold, coverage_curve, sure_from, threshold_for, thresholds
 from frostline.errors import UserError
 from frostline.predictions import Predictions
 
@@ -70,3 +70,11 @@ def test_thresholds_are_chosen_on_one_set_and_judged_on_another() -> None:
         (0.9, pytest.approx(0.8), 3, pytest.approx(2 / 3)),
     ]
     assert thresholds(two_classes([0.9], [False]), test) == []
+
+
+def test_from_which_probability_on_answers_are_sure() -> None:
+    told = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    assert sure_from(told, np.array([0, 0, 1, 0]), 0.9) == pytest.approx(0.8)
+    assert sure_from(told, np.array([0, 0, 0, 0]), 0.9) == 0.0  # all are right: every answer is
+    assert sure_from(told, np.array([1, 0, 0, 0]), 0.9) is None  # the surest is wrong: none is
+    assert sure_from(told[:0], np.array([], np.int64), 0.9) is None

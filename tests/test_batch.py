@@ -109,11 +109,23 @@ def test_json():
 
 def test_csv_has_a_line_per_file_and_class():
     wanted = [
-        {"path": "a.png", "rank": "1", "class": "red", "probability": "0.75", "error": ""},
-        {"path": "a.png", "rank": "2", "class": "blue", "probability": "0.25", "error": ""},
-        {"path": "b.jpg", "rank": "", "class": "", "probability": "", "error": "missing"},
+        {"path": "a.png", "rank": "1", "class": "red", "probability": "0.75", "sure": "", "error": ""},
+        {"path": "a.png", "rank": "2", "class": "blue", "probability": "0.25", "sure": "", "error": ""},
+        {"path": "b.jpg", "rank": "", "class": "", "probability": "", "sure": "", "error": "missing"},
     ]
     assert list(csv.DictReader(io.StringIO(written("csv")))) == wanted
+
+
+def test_an_answer_that_is_not_sure_says_so():
+    rows = [Row("a.png", (("red", 0.6),), sure=False), Row("b.png", (("red", 0.9),), sure=True)]
+    shown = {}
+    for form in ("table", "json", "csv"):
+        out = io.StringIO()
+        assert write_rows(rows, form, out) == 0
+        shown[form] = out.getvalue()
+    assert shown["table"] == "a.png: not sure: red 60.0%\nb.png: red 90.0%\n"
+    assert [row["sure"] for row in json.loads(shown["json"])] == [False, True]
+    assert [row["sure"] for row in csv.DictReader(io.StringIO(shown["csv"]))] == ["false", "true"]
 
 
 def test_another_form_is_an_error():

@@ -87,7 +87,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, e
     assert [row["epoch"] for row in said] == [1, 2, 3, 4, 5, 6]
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "elapsed", "images_per_second")
     for found, row in zip(fitted.history, wanted.history, strict=True):
         assert {key: found[key] for key in row if key not in timed} == {key: row[key] for key in row if key not in timed}
     assert rows[-1]["epoch"] == 6

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from drawing import class_folders, tinted_folders
 
-from frostline.artifact import read_card, seen_digests
 from frostline.config import Settings
 from frostline.data.edits import described, edited
 from frostline.data.imageset import ImageSet, Splits
@@ -15,6 +14,7 @@ from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import raw
 from frostline.judge import evaluate
+from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
 
 CLASSES = ("ant", "bee", "cat")

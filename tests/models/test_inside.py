@@ -59,8 +59,8 @@ def test_folding_changes_nothing():
     network.eval()
     with torch.inference_mode():
         torch.testing.assert_close(folded(network)(images), network(images), atol=1e-4, rtol=1e-4)
-    assert not any("norm" in name for name in folded(network).state_dict())
-    assert any("norm" in name for name in network.state_dict())
+    assert not any("running" in name for name in folded(network).state_dict())
+    assert any("running" in name for name in network.state_dict())
 
 
 def test_every_weight_is_kept_once_in_half_precision(small):
@@ -100,7 +100,7 @@ def test_it_is_not_judged_on_what_it_has_seen(shipped):
 
 
 def test_as_a_backbone_it_needs_no_download(shipped, tmp_path):
-    other = tinted_folders(tmp_path / "other", ["x", "y"], 30, seed=5)
+    other = tinted_folders(tmp_path / "other", ["x", "y"], 30, start=500)
     assert at_hand("cifar-fast")
     settings = Settings(backbone="cifar-fast", device="cpu", precision="f32")
     run = train(other, settings, tmp_path / "run")
@@ -125,3 +125,16 @@ def test_a_copy_without_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(inside, "place", lambda: tmp_path)
     with pytest.raises(UserError, match="no classifier inside"):
         Predictor("inside")
+
+
+def test_the_one_in_the_package_answers_at_once_and_is_small(capsys):
+    predictor = Predictor("inside")
+    card = predictor.card.values
+    assert predictor.classes == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert (predictor.folder / "graph.bin").stat().st_size <= 4 * 2**20
+    assert len(predictor.seen()) == 50_000
+    assert card["scores"]["test"]["n"] == 5000
+    assert "--seed 0" in card["command"]
+    assert card["not_for"]
+    probabilities = predictor.predict(np.zeros((2, 300, 400, 3), np.uint8))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)
