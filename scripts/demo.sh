@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole path on scikit-learn's 1,797 embedded digits, without a network: train two classifiers, judge, predict, compare.
+# The whole path on scikit-learn's 1,797 embedded digits, without a network: train three classifiers, judge, predict, compare.
 # `make demo` sets up and runs this. docs/log.md says how the settings of cnn-digits were chosen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,10 +15,12 @@ run() {
 
 run frostline train digits --recipe cnn-digits --out $runs/digits-vgg --overwrite
 run frostline train digits --recipe cnn-digits --set network=cnn-small --out $runs/digits-small --overwrite
+run frostline train digits --recipe cifar-fast-frozen --out $runs/digits-frozen --overwrite
 run frostline evaluate $runs/digits-vgg digits
 run python scripts/digit_images.py $runs/images
 run frostline predict $runs/images --model $runs/digits-vgg --top 2
-run frostline compare $runs/digits-vgg $runs/digits-small
+run frostline compare $runs/digits-vgg $runs/digits-small $runs/digits-frozen
+run frostline predict $runs/images
 
 title "Where everything is"
 cat <<TEXT

@@ -2,6 +2,7 @@
 
 import pytest
 
+from frostline import inside
 from frostline.errors import UserError
 from frostline.models.backbones import BACKBONES
 from frostline.models.cnn import NETWORKS
@@ -34,7 +35,7 @@ def test_a_recipe_is_named_for_what_it_is(name):
     assert settings.recipe == name
     assert name in RECIPES[name].__doc__
     if settings.kind != "scratch":
-        assert settings.backbone in BACKBONES
+        assert settings.backbone in {*BACKBONES, inside.BACKBONE}
         assert name in (f"{settings.backbone}-{_kind(settings)}", "vgg16-block5")
     else:
         assert settings.network in NETWORKS

@@ -77,6 +77,14 @@ def vgg16_frozen() -> Settings:
     return Settings(backbone="vgg16")
 
 
+def cifar_fast_frozen() -> Settings:
+    """``frostline train digits --recipe cifar-fast-frozen``: the network inside the package, for small images; no download.
+
+    Seconds. Not for CIFAR-10, which it has seen.
+    """
+    return Settings(backbone="cifar-fast")
+
+
 #: What both scratch recipes share: chosen on CIFAR-10's validation images (docs/log.md).
 _SMALL_IMAGES: dict[str, Any] = {
     "kind": "scratch",
@@ -128,7 +136,10 @@ _FAST: dict[str, Any] = {
 
 
 def fast_94() -> Settings:
-    """``frostline train cifar10 --recipe fast-94``: whitening, Muon, alternating mirrors, and images that grow from 20 pixels."""
+    """``frostline train cifar10 --recipe fast-94``: whitening, Muon, alternating mirrors, and images that grow from 20 pixels.
+
+    11 minutes; 93.4 % (92.6 to 94.0, one seed, six views): not yet what its name says.
+    """
     return Settings(**_FAST, epochs=8)
 
 
@@ -212,6 +223,7 @@ RECIPES: dict[str, Callable[[], Settings]] = {
     "efficientnetb4-frozen": efficientnetb4_frozen,
     "efficientnetv2s-frozen": efficientnetv2s_frozen,
     "vgg16-frozen": vgg16_frozen,
+    "cifar-fast-frozen": cifar_fast_frozen,
     "mobilenetv2-finetune": mobilenetv2_finetune,
     "densenet169-finetune": densenet169_finetune,
     "vgg16-block5": vgg16_block5,
