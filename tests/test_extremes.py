@@ -44,6 +44,7 @@ def test_two_classes_of_five_images(settings, tmp_path, values):
     assert {"left", "right"} == {row["class"] for row in run.scores("test")["per_class"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [224, 288])
 @pytest.mark.parametrize("values", [{}, {"train_from": "layer4"}, {"train_from": "layer4", "augment": ("mirror",)}], ids=str)
 def test_large_inputs(settings, tmp_path, side, values):

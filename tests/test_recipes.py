@@ -50,7 +50,7 @@ def _kind(settings):
 def test_a_recipe_says_its_command(name):
     told = RECIPES[name].__doc__
     assert told is not None
-    data = "digits" if name == "cnn-digits" else "cifar10"
+    data = "digits" if name in ("cnn-digits", "cifar-fast-frozen") else "cifar10"
     assert told.startswith(f"``frostline train {data} --recipe {name}")
 
 

@@ -344,6 +344,7 @@ def test_what_rates_freeze_is_not_counted_as_trained(splits, settings, tmp_path)
     assert read_card(run.model_folder).values["training"]["notes"]
 
 
+@pytest.mark.slow
 def test_a_finder_has_its_picture_after_a_resume(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(find_lr=True, epochs=3)
     whole = train(splits, settings, tmp_path / "whole")

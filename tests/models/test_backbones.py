@@ -49,7 +49,11 @@ def settled(network, preprocess):
     return network.eval()
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+#: Ten seconds and more each; the others' kinds of layers are theirs.
+LARGE = ("efficientnetb2", "efficientnetb4", "efficientnetv2s")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in BACKBONES])
 def test_a_compiled_backbone_computes_what_torch_computes(name):
     side = 224 if BACKBONES[name].sized else 64
     made = Preprocess(size=(side, side), stored=STORED, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
