@@ -23,6 +23,7 @@ from frostline.errors import UserError
 from frostline.feature_cache import from_stored, in_storage_type
 from frostline.files import scratch_array
 from frostline.frozen import Frozen, freeze
+from frostline.inside import check_unseen
 from frostline.label_errors import FOLDS, cleanlab, folds_of, likely_errors, out_of_fold, suggestions, surprise
 from frostline.linear import CHUNK
 from frostline.progress import say, stage
@@ -65,6 +66,8 @@ def inspect(source: Source, settings: Settings) -> Record:
     """
     cleanlab("count")  # a missing library is said before minutes of extraction
     sets = list(source.sets.values())
+    for images in sets:  # it has learned their labels, wrong ones too
+        check_unseen(images, settings.backbone)
     features = features_of(sets, settings)
     around = neighbours(features)
     record = pixels.inspect(source, around.pairs)

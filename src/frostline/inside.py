@@ -63,14 +63,14 @@ def seen_by(backbone: str) -> set[bytes]:
     return seen_digests(folder()) if backbone == BACKBONE else set()
 
 
-def check_unseen(validation: ImageSet, backbone: str) -> None:
-    """Refuse to choose on images that the network below the line was trained on: its features flatter them."""
+def check_unseen(images: ImageSet, backbone: str) -> None:
+    """Refuse to choose or judge by images that the network below the line was trained on: its features flatter them."""
     seen = seen_by(backbone)
-    known = sum(raw(digest) in seen for digest in validation.digests)
+    known = sum(raw(digest) in seen for digest in images.digests)
     if known:
         raise UserError(
-            f"{known:,} of the {len(validation):,} validation images were seen when {BACKBONE} was trained.",
-            expected="images that it has not seen, to choose by",
+            f"{known:,} of the {len(images):,} {images.name} images were seen when {BACKBONE} was trained.",
+            expected="images that it has not seen, to choose or judge by",
             received="CIFAR-10's training images",
             hint="--recipe fast-94 trains on them from scratch; --set backbone=mobilenetv2 has not seen them",
         )

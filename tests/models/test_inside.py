@@ -7,8 +7,9 @@ from drawing import tinted_folders
 from safetensors.numpy import load_file
 
 import frostline
-from frostline import inside
+from frostline import audit_features, inside
 from frostline.config import Settings
+from frostline.data.sources import load_source
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
@@ -112,6 +113,11 @@ def test_as_a_backbone_it_needs_no_download(shipped, tmp_path):
 def test_nothing_is_chosen_by_images_that_the_backbone_has_seen(shipped, tmp_path):
     with pytest.raises(UserError, match="were seen when cifar-fast was trained"):
         train(shipped[1], Settings(backbone="cifar-fast", device="cpu"), tmp_path / "run")
+
+
+def test_labels_that_it_has_learned_are_not_judged_by_it(shipped):
+    with pytest.raises(UserError, match="images were seen when cifar-fast was trained"):
+        audit_features.inspect(load_source(shipped[1]), Settings(backbone="cifar-fast", device="cpu"))
 
 
 def test_what_it_is_not_for(shipped, tmp_path):

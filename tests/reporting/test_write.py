@@ -73,7 +73,8 @@ def inspection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspection")
     classes = json.loads((finished_run(folder / "run") / "model" / "model.json").read_text())["classes"]
     record: dict[str, Any] = {"source": "animals", "splits": {"train": {"images": 400, "classes": dict.fromkeys(classes, 100)}}}
-    record |= {"duplicates": [{}, {}], "across": 2, "contradictions": 1, "odd": [{"what": "dark"}], "label_errors": [{}, {}, {}]}
+    record |= {"duplicates": [{}, {}], "across": 2, "contradictions": 1, "odd": [{"what": "dark"}]}
+    record |= {"label_errors": {"estimated": 3, "rows": [{}, {}, {}, {}]}}
     (folder / "audit.json").write_text(json.dumps(record))
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "samples.png")
     return folder

@@ -79,13 +79,15 @@ def _inspected(facts: Facts) -> list[Block]:
             ),
             Code("To add them", "frostline inspect DATA --out inspection\nfrostline report RUN… --inspection inspection --out DIR"),
         ]
-    odd = {what: sum(row["what"] == what for row in record.get("odd", ())) for what in ("dark", "bright", "blank", "blurred")}
+    odd = {
+        what: sum(row["what"] == what for row in record.get("odd", ())) for what in ("dark", "bright", "blank", "blurred", "far")
+    }
     rows = [
         ("pairs that are nearly the same", f"{len(record.get('duplicates', ())):,}"),
         ("of these across splits", f"{record.get('across', 0):,}"),
         ("of these under two classes", f"{record.get('contradictions', 0):,}"),
-        *((f"{what} images", f"{count:,}") for what, count in odd.items()),
-        ("likely label errors", f"{label_errors(record):,}" if "label_errors" in record else "not looked for"),
+        *((f"{what} images" if what != "far" else "images unlike all others", f"{count:,}") for what, count in odd.items()),
+        ("likely label errors", f"{label_errors(record):,}" if record.get("label_errors") else "not looked for"),
     ]
     found = [table(f"What the inspection of {record['source']} found", ("what", "count"), rows)]
     return [Heading("Inspection"), *found, *_pictures(facts, str(record["source"]))]

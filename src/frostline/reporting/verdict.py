@@ -132,14 +132,16 @@ def _from_inspection(record: Record) -> list[str]:
         pairs = counted(record["across"], "pair of near duplicates that stands", "pairs of near duplicates that stand")
         wishes.append(f"keep {pairs} in two splits in one of them")
     if odd := len(record.get("odd", ())):
-        wishes.append(f"look at {counted(odd, 'dark, bright, blank or blurred image')}")
+        wishes.append(
+            f"look at {counted(odd, 'image that is', 'images that are')} dark, bright, blank, blurred or unlike all others"
+        )
     return wishes
 
 
 def label_errors(record: Record) -> int:
-    """How many likely label errors an inspection lists; 0 where it did not look for them."""
+    """How many labels an inspection calls likely errors; 0 where it did not look for them."""
     found = record.get("label_errors")
-    return len(found) if isinstance(found, list) else 0
+    return int(found["estimated"]) if found else 0
 
 
 def _from_data(facts: Facts) -> list[str]:
