@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 # Which Python to make .venv with; empty: the newest from 3.11 to 3.14 that works.
 PYTHON ?=
-EXTRAS := train,report,audit,dev
+EXTRAS := train,report,audit,export,onnx,page,dev
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
