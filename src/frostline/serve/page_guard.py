@@ -1,0 +1,203 @@
+"""What of Gradio is reachable: the routes that the page needs, with its own files only, nothing fetched, nothing from elsewhere.
+
+Gradio brings many more routes (a proxy, URLs that the server fetches, monitoring, recordings, saved runs). They answer 404 here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from frostline.serve.refusals import Refused
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+API = "/gradio_api"
+FILE = f"{API}/file="
+_GET = {"/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"} | {
+    f"{API}/{name}" for name in ("info", "info/", "queue/data", "startup-events", "upload_progress", "app_id", "theme.css")
+}
+_GET_BELOW = ("/static/", "/assets/", f"{API}/heartbeat/", f"{API}/call/", FILE)
+_POST = {f"{API}/{name}" for name in ("queue/join", "cancel", "reset", "upload")}
+#: Bytes of a call: it names files, it does not hold them.
+LARGEST_CALL = 2**20
+
+#: Nothing is loaded from elsewhere, whatever Gradio's files ask for. Its own code needs inline scripts and compiles templates.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+_HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
+]
+
+
+class Guard:
+    """Stands before Gradio's application.
+
+    Args:
+        app: Gradio's.
+        folder: of the page's files: what was sent to it and what it made.
+        largest_upload: bytes of one upload.
+        most_kept: bytes that may lie in the folder.
+        api_key: a password that a browser asks for (any user name), or what comes as "X-API-Key" or "Authorization: Bearer";
+            empty: none.
+    """
+
+    def __init__(self, app: Any, *, folder: Path, largest_upload: int, most_kept: int, api_key: str = "") -> None:
+        self.app, self.folder, self.largest_upload, self.most_kept = app, folder, largest_upload, most_kept
+        self.api_key = api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            else:  # Gradio's page needs no WebSocket
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            inner = await self._permitted(scope, receive)
+        except Refused as refused:
+            await _answer(refused, send)
+            return
+        await self.app(scope, inner, _with_headers(send))
+
+    async def _permitted(self, scope: Scope, receive: Receive) -> Receive:
+        """What the application may receive; ``Refused`` for whatever the page does not need."""
+        headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        if not self._has_key(headers):
+            ask = {"WWW-Authenticate": 'Basic realm="Frostline", charset="UTF-8"'}
+            raise Refused(401, "This page needs a key.", "any user name, and the service's key as the password", headers=ask)
+        if not _needed(scope["method"], path):
+            raise Refused(404, "There is nothing here.")
+        if path.startswith(FILE):
+            self._check_file(path.removeprefix(FILE))
+        if scope["method"] != "POST":
+            return receive
+        if path == f"{API}/upload":
+            self._check_room(headers)
+            return receive
+        return await _call(receive)
+
+    def _has_key(self, headers: dict[str, bytes]) -> bool:
+        if not self.api_key:
+            return True
+        shown = headers.get("x-api-key") or _password(headers.get("authorization", b""))
+        return hmac.compare_digest(shown, self.api_key)
+
+    def _check_file(self, name: str) -> None:
+        path = Path(unquote(name)).resolve() if "\0" not in name else self.folder
+        if not path.is_relative_to(self.folder) or not path.is_file():
+            raise Refused(404, "There is no such file.")
+
+    def _check_room(self, headers: dict[str, bytes]) -> None:
+        announced = headers.get("content-length", b"")
+        if not announced.isdigit():
+            raise Refused(411, "The length of the upload is missing.", "Content-Length")
+        if int(announced) > self.largest_upload:
+            most = f"at most {self.largest_upload:,} bytes"
+            raise Refused(413, "The upload is too large.", most, f"{int(announced):,} bytes", "send fewer files at once")
+        if kept(self.folder) + int(announced) > self.most_kept:
+            raise Refused(503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"})
+
+
+def _needed(method: str, path: str) -> bool:
+    if method in ("GET", "HEAD"):
+        return path in _GET or path.startswith(_GET_BELOW)
+    return method == "POST" and (path in _POST or path.startswith(f"{API}/call/"))
+
+
+def _password(authorization: bytes) -> bytes:
+    kind, _, value = authorization.partition(b" ")
+    if kind.lower() == b"bearer":
+        return value.strip()
+    try:
+        return base64.b64decode(value, validate=True).partition(b":")[2] if kind.lower() == b"basic" else b""
+    except binascii.Error:
+        return b""
+
+
+def kept(folder: Path) -> int:
+    """Bytes of all files in a folder; those that vanish meanwhile do not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+async def _call(receive: Receive) -> Receive:
+    """The body of a call, read and looked at, to be received again: it may name files of the page, never a URL to fetch."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return receive
+        body += message.get("body", b"")
+        if len(body) > LARGEST_CALL:
+            raise Refused(413, "The call is too large.", f"at most {LARGEST_CALL:,} bytes", hint="upload files first")
+        if not message.get("more_body"):
+            break
+    _check_call(bytes(body))
+    given = False
+
+    async def again() -> MutableMapping[str, Any]:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    return again
+
+
+def _check_call(body: bytes) -> None:
+    try:
+        values = json.loads(body or b"null")
+        outside = any("://" in path for path in _paths(values))
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "The call is not JSON.", received=str(error)[:100]) from error
+    if outside:
+        raise Refused(422, "Nothing is fetched from a URL.", "a file that was uploaded")
+
+
+def _paths(values: Any) -> Iterator[str]:
+    if isinstance(values, dict):
+        yield str(values.get("path", ""))
+        for value in values.values():
+            yield from _paths(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _paths(value)
+
+
+async def _answer(refused: Refused, send: Send) -> None:
+    body = json.dumps(refused.as_json()).encode()
+    told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
+    headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *_HEADERS]
+        await send(message)
+
+    return sending
