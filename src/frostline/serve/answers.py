@@ -1,0 +1,71 @@
+"""What is said of one image: made from its probabilities here, for the command line, the service and the page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Decimal places of probabilities in answers.
+PLACES = 6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image, or why it could not be read.
+
+    Attributes:
+        top: the likeliest classes with their probabilities, best first.
+        sure: whether the best reaches the threshold; None where no threshold is known.
+        model: the model's name.
+        name: what the image was sent as (a file's name); empty where it had none.
+        probabilities: of every class, by name; None where they were not asked for.
+        error: reason, expected, received and hint of an image that could not be used; then there is nothing else.
+    """
+
+    top: tuple[tuple[str, float], ...] = ()
+    sure: bool | None = None
+    model: str = ""
+    name: str = ""
+    probabilities: Mapping[str, float] | None = None
+    error: Mapping[str, str] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, as ``POST /predict`` answers them."""
+        said: dict[str, Any] = {"name": self.name} if self.name else {}
+        if self.error is not None:
+            return {**said, "error": dict(self.error)}
+        said["top"] = [{"class": name, "probability": round(p, PLACES)} for name, p in self.top]
+        said["sure"] = self.sure
+        if self.probabilities is not None:
+            said["probabilities"] = {name: round(p, PLACES) for name, p in self.probabilities.items()}
+        return said
+
+
+def best_classes(probabilities: NDArray[np.float32], classes: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:
+    """The ``top`` likeliest of K classes with their probabilities (K,), best first; equals in the order of the classes."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple((classes[k], float(probabilities[k])) for k in order)
+
+
+def is_sure(probabilities: NDArray[np.float32], sure_from: float | None) -> bool | None:
+    """Whether the highest of (K,) probabilities reaches the threshold; None without one."""
+    return None if sure_from is None else bool(probabilities.max() >= sure_from)
+
+
+def answer(
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    top: int,
+    sure_from: float | None = None,
+    *,
+    model: str = "",
+    name: str = "",
+    every: bool = False,
+) -> Answer:
+    """The answer for an image with these probabilities, (K,); ``every``: with those of all classes."""
+    told = dict(zip(classes, map(float, probabilities), strict=True)) if every else None
+    return Answer(best_classes(probabilities, classes, top), is_sure(probabilities, sure_from), model, name, told)
