@@ -67,7 +67,7 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         settings: of the service.
 
     Raises:
-        UserError: several workers are asked for: a page's visits are kept in one process.
+        UserError: several workers are asked for: what people have sent and wait for is known to one process only.
     """
     if settings.workers > 1:
         raise UserError("The page needs a single process.", expected="1 worker", received=str(settings.workers), hint="--no-page")
@@ -93,8 +93,7 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         js=_MENDED,
     )
     mounted = app.routes[-1]
-    key = settings.api_key
-    mounted.app = Guard(mounted.app, folder=folder, largest_upload=LARGEST_UPLOAD, most_kept=MOST_KEPT, api_key=key)  # type: ignore[attr-defined]
+    mounted.app = Guard(mounted.app, folder=folder, largest_upload=LARGEST_UPLOAD, most_kept=MOST_KEPT)  # type: ignore[attr-defined]
     return app
 
 

@@ -5,20 +5,16 @@ Gradio brings many more routes (a proxy, URLs that the server fetches, monitorin
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from frostline.serve.refusals import Refused
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from frostline.serve.gate import respond
+from frostline.serve.refusals import Refused
 
 API = "/gradio_api"
 FILE = f"{API}/file="
@@ -48,17 +44,14 @@ class Guard:
     """Stands before Gradio's application.
 
     Args:
-        app: Gradio's.
+        app: Gradio's. Keys are checked before it, by the service's own ``Gate``.
         folder: of the page's files: what was sent to it and what it made.
         largest_upload: bytes of one upload.
         most_kept: bytes that may lie in the folder.
-        api_key: a password that a browser asks for (any user name), or what comes as "X-API-Key" or "Authorization: Bearer";
-            empty: none.
     """
 
-    def __init__(self, app: Any, *, folder: Path, largest_upload: int, most_kept: int, api_key: str = "") -> None:
+    def __init__(self, app: ASGIApp, *, folder: Path, largest_upload: int, most_kept: int) -> None:
         self.app, self.folder, self.largest_upload, self.most_kept = app, folder, largest_upload, most_kept
-        self.api_key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,17 +63,13 @@ class Guard:
         try:
             inner = await self._permitted(scope, receive)
         except Refused as refused:
-            await _answer(refused, send)
+            await respond(_with_headers(send), refused)
             return
         await self.app(scope, inner, _with_headers(send))
 
     async def _permitted(self, scope: Scope, receive: Receive) -> Receive:
         """What the application may receive; ``Refused`` for whatever the page does not need."""
-        headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        if not self._has_key(headers):
-            ask = {"WWW-Authenticate": 'Basic realm="Frostline", charset="UTF-8"'}
-            raise Refused(401, "This page needs a key.", "any user name, and the service's key as the password", headers=ask)
         if not _needed(scope["method"], path):
             raise Refused(404, "There is nothing here.")
         if path.startswith(FILE):
@@ -88,23 +77,17 @@ class Guard:
         if scope["method"] != "POST":
             return receive
         if path == f"{API}/upload":
-            self._check_room(headers)
+            self._check_room(dict(scope["headers"]))
             return receive
         return await _call(receive)
-
-    def _has_key(self, headers: dict[str, bytes]) -> bool:
-        if not self.api_key:
-            return True
-        shown = headers.get("x-api-key") or _password(headers.get("authorization", b""))
-        return hmac.compare_digest(shown, self.api_key)
 
     def _check_file(self, name: str) -> None:
         path = Path(unquote(name)).resolve() if "\0" not in name else self.folder
         if not path.is_relative_to(self.folder) or not path.is_file():
             raise Refused(404, "There is no such file.")
 
-    def _check_room(self, headers: dict[str, bytes]) -> None:
-        announced = headers.get("content-length", b"")
+    def _check_room(self, headers: Mapping[bytes, bytes]) -> None:
+        announced = headers.get(b"content-length", b"")
         if not announced.isdigit():
             raise Refused(411, "The length of the upload is missing.", "Content-Length")
         if int(announced) > self.largest_upload:
@@ -118,16 +101,6 @@ def _needed(method: str, path: str) -> bool:
     if method in ("GET", "HEAD"):
         return path in _GET or path.startswith(_GET_BELOW)
     return method == "POST" and (path in _POST or path.startswith(f"{API}/call/"))
-
-
-def _password(authorization: bytes) -> bytes:
-    kind, _, value = authorization.partition(b" ")
-    if kind.lower() == b"bearer":
-        return value.strip()
-    try:
-        return base64.b64decode(value, validate=True).partition(b":")[2] if kind.lower() == b"basic" else b""
-    except binascii.Error:
-        return b""
 
 
 def kept(folder: Path) -> int:
@@ -156,7 +129,7 @@ async def _call(receive: Receive) -> Receive:
     _check_call(bytes(body))
     given = False
 
-    async def again() -> MutableMapping[str, Any]:
+    async def again() -> Message:
         nonlocal given
         if given:
             return await receive()
@@ -186,16 +159,8 @@ def _paths(values: Any) -> Iterator[str]:
             yield from _paths(value)
 
 
-async def _answer(refused: Refused, send: Send) -> None:
-    body = json.dumps(refused.as_json()).encode()
-    told = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
-    headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 def _with_headers(send: Send) -> Send:
-    async def sending(message: MutableMapping[str, Any]) -> None:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), *_HEADERS]
         await send(message)
