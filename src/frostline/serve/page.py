@@ -147,7 +147,9 @@ def _foot() -> str:
 
 
 def _theme() -> Any:
-    ice = gr.themes.Color("#eef5fa", "#d9e9f4", "#b5d4e9", "#86b8da", "#4f97c6", "#1f78b0", "#0a5f94", "#094f7b", "#083f62", "#062f4a", "#04202f")
+    ice = gr.themes.Color(
+        "#eef5fa", "#d9e9f4", "#b5d4e9", "#86b8da", "#4f97c6", "#1f78b0", "#0a5f94", "#094f7b", "#083f62", "#062f4a", "#04202f"
+    )
     return gr.themes.Base(
         primary_hue=ice,
         secondary_hue=ice,

@@ -94,7 +94,9 @@ class Guard:
             most = f"at most {self.largest_upload:,} bytes"
             raise Refused(413, "The upload is too large.", most, f"{int(announced):,} bytes", "send fewer files at once")
         if kept(self.folder) + int(announced) > self.most_kept:
-            raise Refused(503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"})
+            raise Refused(
+                503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"}
+            )
 
 
 def _needed(method: str, path: str) -> bool:

@@ -119,9 +119,7 @@ class OneImage:
         wanted.input(self.looked_for, outputs=seen, show_progress="hidden", **{**ask, "inputs": [picture, choice, wanted]})
         for name, button in buttons.items():
             button.click(_giving(drawings[name]), outputs=picture, show_progress="hidden", api_visibility="private")
-        gr.Button(visible=False).click(
-            self.as_json, inputs=[picture, choice], outputs=result, preprocess=False, api_name="predict"
-        )
+        gr.Button(visible=False).click(self.as_json, inputs=[picture, choice], outputs=result, preprocess=False, api_name="predict")
 
 
 def _size(model: Model) -> str:
