@@ -25,6 +25,7 @@ from frostline.errors import UserError
 from frostline.files import memory_limit
 from frostline.layers import blocks
 from frostline.metrics import score
+from frostline.model_card import licences_of
 from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
@@ -207,6 +208,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,
+        "licences": licences_of(trained.architecture, splits.record),
         "data": {
             "published": splits.record.get("published", ""),
             "cut": splits.record.get("options", {}),
@@ -244,8 +246,8 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
-    rows, probabilities = trained.validation
-    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), probabilities)), run)
+    rows, p = trained.validation
+    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), p)), run)
     if splits.test is None:
         return None
     with run.timing("test"):
