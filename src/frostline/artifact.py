@@ -1,8 +1,8 @@
 """The model directory: written whole, read with suspicion. No torch, no pickles, nothing in it is run but the graph.
 
 ``model.json`` says everything; ``graph.xml`` and ``graph.bin`` compute it, and perhaps ``graph.onnx`` where there is no OpenVINO;
-``weights.safetensors`` holds the same weights by name; ``selftest.npz`` holds drawn images and the probabilities they must give; ``seen.npy`` the digests of the images that
-training or the choices made in it have seen. Test data leaves no trace here.
+``weights.safetensors`` holds the same weights by name; ``selftest.npz`` holds drawn images and the probabilities they must give;
+``seen.npy`` the digests of the images that training or the choices made in it have seen. Test data leaves no trace here.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Compiled(Runner):
 def make_runner(
     graph: ov.Model | None, folder: Path, card: Mapping[str, Any], precision: str, batch: int = engine.BATCH, threads: int = 0
 ) -> Any:
-    """What computes a model: its compiled graph; ONNX Runtime (said) where there is no OpenVINO; or (said) torch without a graph."""
+    """What computes a model: its compiled graph; without OpenVINO (said) ONNX Runtime; without a graph (said) torch."""
     if graph is not None:
         return Compiled(graph, precision, batch, threads)
     if GRAPH in card.get("files", ()):

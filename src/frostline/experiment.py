@@ -25,7 +25,6 @@ from frostline.errors import UserError
 from frostline.files import memory_limit
 from frostline.layers import blocks
 from frostline.metrics import score
-from frostline.model_card import licences_of
 from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
@@ -33,7 +32,7 @@ from frostline.records import json_record
 from frostline.runs import DATA, Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
-from frostline.trained import Trained
+from frostline.trained import Trained, licences_of
 
 
 def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
@@ -267,8 +266,7 @@ def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
 
 def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
     run.write_predictions(name, predictions)
-    scores = score(predictions)
-    run.write_scores(name, scores)
+    run.write_scores(name, scores := score(predictions))
     return scores
 
 

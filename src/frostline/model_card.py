@@ -26,8 +26,6 @@ FILES = (WEIGHTS, SELFTEST, SEEN)
 MOST_BYTES = 1 << 24
 #: What stands for a licence that nobody has stated.
 UNKNOWN = "unknown"
-#: Licences of data sets whose publishers state one; CIFAR's state none.
-DATA_LICENCES = {"digits": "cc-by-4.0"}
 
 
 @dataclass(frozen=True)
@@ -138,18 +136,11 @@ def _card(values: dict[str, Any], digest: str) -> ModelCard:
 
 
 def _licences(values: Mapping[str, Any]) -> dict[str, str]:
-    """Of weights and data. Cards from before they were recorded may state one of the whole, or name it with their weights' origin."""
+    """Of weights and data. Older cards may state one of the whole, or name it with their weights' origin."""
     told = values.get("licences") or {}
     origin = str(values.get("architecture", {}).get("weights", ""))
     weights = told.get("weights") or values.get("licence") or licence_of(origin)
     return {"weights": str(weights), "data": str(told.get("data") or UNKNOWN)}
-
-
-def licences_of(architecture: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    """What a new card says of the licences of the weights that were taken over, and of the data of this record of splits."""
-    own = architecture.get("kind") == "scratch"
-    weights = "none taken over: trained from random weights" if own else licence_of(str(architecture.get("weights", "")))
-    return {"weights": weights, "data": DATA_LICENCES.get(str(record.get("source", "")), UNKNOWN)}
 
 
 def licence_of(origin: str) -> str:

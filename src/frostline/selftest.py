@@ -6,6 +6,7 @@ machine and model: a record under ``FROSTLINE_HOME`` says that it was passed her
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -108,7 +109,5 @@ def pass_selftest(folder: Path, card: ModelCard, compiled: Any, precision: str, 
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # no record, no home at all, or one that somebody spoiled
         pass
     worst = replay_selftest(folder, compiled, precision)
-    try:
+    with contextlib.suppress(OSError, RuntimeError):  # nowhere to keep it: it is replayed next time
         write_json(home() / "selftests" / f"{digest_json(key)}.json", {"key": key, "worst": worst})
-    except (OSError, RuntimeError):  # nowhere to keep it: it is replayed next time
-        pass
