@@ -171,7 +171,11 @@ def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = 
     _say_resumed(unfinished)
     with unfinished.rows_below() as (out, fresh), _shown(asked, unfinished.rows) as bar:
         rows = predict_items(predictor, unfinished.missing(items), asked.top, asked.sure_from)
-        write_text(_advancing(counter(rows), bar), asked.form, out, fresh)
+        try:
+            write_text(_advancing(counter(rows), bar), asked.form, out, fresh)
+        except KeyboardInterrupt:
+            say(f"Interrupted. {counter.rows:,} answers are kept: the same command with --resume goes on with the rest.", "yellow")
+            raise
     return counter
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from frostline.data.folders import LITTER
 from frostline.decode import FORMAT_OF_ENDING, UNREAD_ENDINGS, BadImage
@@ -41,7 +40,7 @@ class Item:
 def is_image_name(name: str) -> bool:
     """Whether a file of this name, in a folder or an archive, is taken for an image: by its ending, and not hidden."""
     base = name.rpartition("/")[2]
-    return os.path.splitext(base)[1].lower() in ENDINGS and not left_aside(base)
+    return PurePosixPath(base).suffix.lower() in ENDINGS and not left_aside(base)
 
 
 def left_aside(name: str) -> bool:

@@ -64,7 +64,7 @@ def _of(path: Path, recursive: bool) -> Iterator[Item]:
 def _fitting(pattern: str, recursive: bool) -> Iterator[Item]:
     """What fits a pattern; folders that fit are looked through."""
     found = False
-    for path in in_order(glob.iglob(pattern, recursive=True)):
+    for path in in_order(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - pathlib has no absolute patterns
         found = True
         yield from _of(Path(path), recursive)
     if not found:
@@ -99,7 +99,7 @@ def _names(folder: Path, recursive: bool) -> Iterator[str]:
 def _name(entry: os.DirEntry[str], recursive: bool) -> str:
     if entry.is_dir(follow_symlinks=False):
         return f"{entry.name}/" if recursive and not left_aside(entry.name) else ""
-    if not is_image_name(entry.name) or (entry.is_symlink() and os.path.isdir(entry.path)):
+    if not is_image_name(entry.name) or (entry.is_symlink() and Path(entry.path).is_dir()):
         return ""
     return entry.name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import tarfile
 import zipfile
 import zlib
@@ -45,7 +44,7 @@ def members(path: Path) -> Iterator[Item]:
 
 
 def _most(path: Path) -> int:
-    return MOST_TIMES * os.stat(path).st_size + GIB
+    return MOST_TIMES * path.stat().st_size + GIB
 
 
 def _zipped(path: Path) -> Iterator[Item]:

@@ -68,7 +68,8 @@ class Unfinished:
         digests, end = bytearray(), 0
         read = {"jsonl": _jsonl_rows, "csv": _csv_rows}[self.form]
         with open(self.path, "rb") as stream:
-            for name, failed, end in read(stream, int(self.made_with["top"])):
+            for name, failed, whole_to in read(stream, int(self.made_with["top"])):
+                end = whole_to
                 if name is None:  # the header
                     continue
                 digests += _digest(name)
