@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,12 +195,9 @@ def _at_once(predictor: Predictor, asked: Asked, output: Path) -> Counter:
         if asked.form == PARQUET:
             write_parquet(rows, out)
         else:
-            import io
-
-            with io.TextIOWrapper(out, encoding="utf-8", newline="") as text:
-                write_text(rows, asked.form, text)
-                text.flush()
-                text.detach()
+            text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+            write_text(rows, asked.form, text)
+            text.detach()  # which flushes it; the file is closed by who opened it
     return counter
 
 

@@ -84,7 +84,7 @@ def _capped(stream: gzip.GzipFile, path: Path) -> IO[bytes]:
 
 def _entries(path: Path, tar: tarfile.TarFile) -> Iterator[Item]:
     while (entry := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined] - it would remember them all
+        vars(tar)["members"].clear()  # it would remember them all
         if entry.isdir() or not is_image_name(entry.name):
             continue
         yield Item(f"{shown(path)}/{shown(entry.name)}", _read_member(tar, entry))

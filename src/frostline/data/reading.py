@@ -21,7 +21,8 @@ from frostline.stored import read_stored
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.integer]
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preprocess) -> Iterator[Images]:
