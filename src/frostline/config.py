@@ -65,6 +65,7 @@ class Settings:
     drop_activations: float = 0.0  # share of the activations at the line that are set to zero in training
     noise: float = 0.0  # added to them in training, as a share of their deviation
     rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
+    freezeout: tuple[str, ...] = ()  # pattern=share: parameters that stay as they are from this share of the epochs on
     layer_decay: float = 1.0  # factor on the learning rate from each layer, as timm groups them, to the one below it
     train_batchnorm: bool = False  # above the line: let BatchNorm take up this data's statistics
     announce: float = 0.0  # validation accuracy whose passing is said, with the time; 0: none

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet
-from frostline.decode import BadImage, decode_rgb
+from frostline.decode import BadImage
 from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.files import scratch_array
 from frostline.preprocess import Preprocess, stored_image
 from frostline.progress import stage
+from frostline.stored import read_stored
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.integer]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preprocess) -> Iterator[Images]:
@@ -33,15 +37,24 @@ def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preproce
         for rows in blocks:
             yield _from_arrays(images.pixels, rows, preprocess)
         return
-    waiting: deque[list[Future[Images]]] = deque()
+    for block in read_ahead(map(list, blocks), lambda row: read_row(images, int(row), preprocess)):
+        yield np.stack(block)
+
+
+def read_ahead(blocks: Iterable[Sequence[T]], read: Callable[[T], R], ahead: int = 2) -> Iterator[list[R]]:
+    """``read`` of every item of every block, in order, by as many threads as there are cores.
+
+    Blocks are taken and read at most ``ahead`` before the reader, so memory stays flat; what ``read`` raises is raised here.
+    """
+    waiting: deque[list[Future[R]]] = deque()
     with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
         try:
-            for rows in blocks:
-                waiting.append([pool.submit(read_stored, images, int(row), preprocess) for row in rows])
-                if len(waiting) > 2:
-                    yield np.stack([future.result() for future in waiting.popleft()])
+            for block in blocks:
+                waiting.append([pool.submit(read, item) for item in block])
+                if len(waiting) > ahead:
+                    yield [future.result() for future in waiting.popleft()]
             while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
+                yield [future.result() for future in waiting.popleft()]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -68,14 +81,14 @@ def _from_arrays(pixels: Images, rows: Rows, preprocess: Preprocess) -> Images:
     return np.stack([stored_image(pixels[row], preprocess) for row in rows])
 
 
-def read_stored(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
+def read_row(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
     """One image of the set as the graph takes it, (h, w, 3) uint8."""
     if images.files is None:
         assert images.pixels is not None
         return stored_image(images.pixels[row], preprocess)
     path = images.files[row]
     try:
-        return stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
+        return read_stored(path, preprocess)
     except (BadImage, OSError) as error:
         raise UserError(
             f"{path} could be read when the data was looked through, and cannot be read now.",
