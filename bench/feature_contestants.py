@@ -222,10 +222,10 @@ def decoding_apart(images: Any, preprocess: Any) -> float:
 
 
 def _decode(images: Any, rows: Array, preprocess: Any) -> None:
-    from frostline.data.reading import read_stored
+    from frostline.data.reading import read_row
 
     for row in rows:
-        read_stored(images, int(row), preprocess)
+        read_row(images, int(row), preprocess)
 
 
 CONTESTANTS: dict[str, Callable[[Array, str], None]] = {

@@ -27,6 +27,7 @@ LAYERS = [
     # images in
     "preprocess",
     "decode",
+    "stored",
     "data",
     "data.imageset",
     "data.statindex",

@@ -15,11 +15,11 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.decode import FORMAT_OF_ENDING, UNREAD_ENDINGS, BadImage, decode_rgb
+from frostline.decode import FORMAT_OF_ENDING, UNREAD_ENDINGS, BadImage
 from frostline.environment import cores
 from frostline.errors import UserError
-from frostline.preprocess import stored_image
 from frostline.serve.predictor import Predictor
+from frostline.stored import read_stored
 
 #: What a folder is searched for; images of a kind that is not read are rows with that reason.
 _ENDINGS = frozenset(FORMAT_OF_ENDING) | UNREAD_ENDINGS
@@ -107,7 +107,7 @@ def _images(predictor: Predictor, files: Iterator[Path], waiting: deque[_Block])
 
     def read(path: Path) -> NDArray[np.uint8] | str:
         try:
-            return stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
+            return read_stored(path, preprocess)
         except (BadImage, OSError) as error:
             return str(error)
 

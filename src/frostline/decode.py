@@ -21,7 +21,9 @@ MAX_PIXELS = 100_000_000
 #: Files with more bytes than this are refused unread.
 MAX_BYTES = 1 << 30
 #: Part of every cache key: decoded pixels may differ between Pillow versions and between versions of this module.
-DECODER_VERSION = f"pillow-{PIL.__version__}/1"
+DECODER_VERSION = f"pillow-{PIL.__version__}/2"
+#: Images with no longer side are always decoded whole: a data set of them becomes arrays (``data.sources``), and files must agree.
+SMALL = 64
 
 #: The file name endings of each format that is read.
 ENDINGS = {
@@ -218,14 +220,14 @@ def decode_rgb(data: bytes | Path, *, at_least: tuple[int, int] | None = None, m
     Args:
         data: the encoded image, or the path of its file.
         at_least: (H, W) that the caller will reduce to. JPEGs may then be decoded at 1/2, 1/4 or 1/8 of their size, which is much
-            cheaper, so long as both sides stay at least twice that. Others are decoded whole.
+            cheaper, so long as both sides stay at least twice that. Others are decoded whole, and so are those up to ``SMALL``.
         max_pixels: see ``open_image``.
 
     Raises:
         BadImage: with the reason.
     """
     image = open_image(data, max_pixels=max_pixels)
-    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+    if at_least is not None and isinstance(image, JpegImagePlugin.JpegImageFile) and max(image.size) > SMALL:
         height, width = at_least if _orientation(image) < 5 else at_least[::-1]
         _guard(image.draft, None, (2 * width, 2 * height))
     return to_rgb(image)

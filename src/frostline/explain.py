@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.batch import image_files
-from frostline.decode import BadImage, as_array, decode_rgb
+from frostline.decode import BadImage
 from frostline.errors import UserError, nearest
 from frostline.files import write_json
 from frostline.galleries import run_data
 from frostline.gradcam import GRAD_CAM, OCCLUSION, GradCam, Heat, occlusion, overlay
 from frostline.neighbours import Neighbour, Neighbours
 from frostline.plots import NoPicturesError
-from frostline.preprocess import stored_image
 from frostline.progress import say, stage
 from frostline.records import json_record
 from frostline.serve.predictor import ImageLike, Predictor
+from frostline.stored import read_stored
 
 Image8 = NDArray[np.uint8]
 METHODS = (GRAD_CAM, OCCLUSION)
@@ -99,7 +99,7 @@ class Explainer:
             UserError: the model has no such class, or see ``GradCam``.
             BadImage: the image cannot be read.
         """
-        return self.of_stored(stored_image(as_array(image), self.predictor.card.preprocess), name, top, near)
+        return self.of_stored(read_stored(image, self.predictor.card.preprocess), name, top, near)
 
     def of_stored(self, stored: Image8, name: str | None = None, top: int = 3, near: int = 5) -> Explanation:
         """The same of an image (H, W, 3) uint8 that has the stored size already."""
@@ -190,7 +190,7 @@ def explain_files(
 def _explained(explainer: Explainer, path: Path, name: str | None, near: int, pictures: _Pictures) -> dict[str, Any]:
     preprocess = explainer.predictor.card.preprocess
     try:
-        stored = stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
+        stored = read_stored(path, preprocess)
     except (BadImage, OSError) as error:
         return {"path": str(path), "error": str(error)}
     found = explainer.of_stored(stored, name, near=near)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet
-from frostline.decode import BadImage, decode_rgb
+from frostline.decode import BadImage
 from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.files import scratch_array
 from frostline.preprocess import Preprocess, stored_image
 from frostline.progress import stage
+from frostline.stored import read_stored
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.integer]
@@ -37,7 +38,7 @@ def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preproce
     with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
         try:
             for rows in blocks:
-                waiting.append([pool.submit(read_stored, images, int(row), preprocess) for row in rows])
+                waiting.append([pool.submit(read_row, images, int(row), preprocess) for row in rows])
                 if len(waiting) > 2:
                     yield np.stack([future.result() for future in waiting.popleft()])
             while waiting:
@@ -68,14 +69,14 @@ def _from_arrays(pixels: Images, rows: Rows, preprocess: Preprocess) -> Images:
     return np.stack([stored_image(pixels[row], preprocess) for row in rows])
 
 
-def read_stored(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
+def read_row(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
     """One image of the set as the graph takes it, (h, w, 3) uint8."""
     if images.files is None:
         assert images.pixels is not None
         return stored_image(images.pixels[row], preprocess)
     path = images.files[row]
     try:
-        return stored_image(decode_rgb(path, at_least=preprocess.stored), preprocess)
+        return read_stored(path, preprocess)
     except (BadImage, OSError) as error:
         raise UserError(
             f"{path} could be read when the data was looked through, and cannot be read now.",

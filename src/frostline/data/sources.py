@@ -13,6 +13,7 @@ from frostline.data.folders import scan_folder
 from frostline.data.imageset import ImageSet, Source
 from frostline.data.rows import build_source, pixel_digests
 from frostline.data.tables import TABLE_ENDINGS, read_table
+from frostline.decode import SMALL
 from frostline.errors import UserError, nearest
 
 _KNOWN = "cifar10, cifar100, cifar10:PATH, cifar100:PATH, digits, a folder of class folders, or a .csv, .tsv or .parquet table"
@@ -24,7 +25,7 @@ def load_source(
     strict: bool = False,
     unknown_as_wrong: bool = False,
     group: str = "",
-    small: int = 64,
+    small: int = SMALL,
     training: bool = True,
 ) -> Source:
     """Find, check and label the images of a data set.

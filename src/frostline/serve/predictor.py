@@ -15,16 +15,12 @@ from frostline import inside
 from frostline.artifact import make_runner, read_model, replay_selftest
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
-from frostline.decode import as_array
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
 from frostline.model_card import ModelCard, seen_digests
 from frostline.predictions import Predictions
-from frostline.preprocess import stored_image
 from frostline.progress import say, stage
-
-#: What a person may hand over as one image: a path, encoded bytes, a Pillow image, or (H, W, 3) uint8 RGB.
-ImageLike = bytes | str | Path | Image.Image | NDArray[np.uint8]
+from frostline.stored import ImageLike, read_stored
 
 
 class Predictor:
@@ -69,7 +65,7 @@ class Predictor:
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[NDArray[np.float32]]:
         """Probabilities of any number of images in blocks of at most ``batch`` rows, in order and in constant memory."""
-        stored = (stored_image(as_array(image), self.card.preprocess) for image in images)
+        stored = (read_stored(image, self.card.preprocess) for image in images)
         yield from self.stored(np.stack(block) for block in _chunks(stored, self.batch))
 
     def stored(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:

@@ -1,0 +1,62 @@
+"""One truth: the same two hundred images get the same answer by every way in."""
+
+import numpy as np
+import pytest
+from truth_images import COUNT, truth_images
+
+from frostline.data.imageset import ImageSet
+from frostline.data.sources import load_source
+from frostline.serve.predictor import Predictor
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor("inside", "f32")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("truth")
+    for name, data in truth_images().items():
+        (folder / name).write_bytes(data)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def truth(predictor, files):
+    """(200, 10): what training-time evaluation says."""
+    n = len(files)
+    names, digests = np.array([path.name for path in files]), np.array([path.name[:3] for path in files], "S16")
+    images = ImageSet("test", predictor.classes, np.zeros(n, np.int64), names, digests, files=tuple(files))
+    return predictor.judge(images).probabilities
+
+
+def test_the_images_are_many_and_differ(truth):
+    assert truth.shape == (COUNT, CLASSES)
+    assert len({p.tobytes() for p in truth}) > COUNT * 0.95
+
+
+def test_paths_and_bytes(predictor, files, truth):
+    np.testing.assert_array_equal(predictor.predict(files), truth)
+    np.testing.assert_array_equal(predictor.predict(list(truth_images().values())), truth)
+
+
+def test_another_batch(files, truth):
+    found = Predictor("inside", "f32", batch=3).predict(files)
+    np.testing.assert_allclose(found, truth, atol=1e-4)
+
+
+def test_a_folder_of_small_images_that_becomes_arrays(predictor, tmp_path):
+    """Such a folder is decoded whole when it is looked through; single files must be, too."""
+    some = {name: data for name, data in truth_images().items() if "-64x64-" in name}
+    for number, (name, data) in enumerate(some.items()):
+        (tmp_path / f"class-{number % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"class-{number % 2}" / name).write_bytes(data)
+    (images,) = load_source(tmp_path, training=False).sets.values()
+    assert images.pixels is not None
+    paths = [next(tmp_path.rglob(row.rpartition("/")[2])) for row in images.ids]
+    judged = predictor.judge(images, np.zeros(len(images), np.int64))
+    assert len(judged.probabilities) > 5
+    np.testing.assert_array_equal(judged.probabilities, predictor.predict(paths))
