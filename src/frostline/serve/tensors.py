@@ -115,10 +115,7 @@ def _pixels(shape: list[int], data: Any) -> NDArray[np.uint8]:
     count = 1
     for side in shape:  # Python's numbers: a product of NumPy's could overflow
         count *= side
-    if isinstance(data, bytes):
-        values = np.frombuffer(data, np.uint8)
-    else:
-        values = _numbers(data)
+    values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _numbers(data)
     if values.size != count:
         raise _wrong("The data do not fill the shape.", f"{values.size} values for {shape}")
     return values.reshape(shape)
