@@ -43,7 +43,8 @@ def serve(
     from frostline.serve import running
     from frostline.serve.settings import ServeSettings
 
-    if page is None and not (page := running.page_installed()):
+    with_page = running.page_installed() if page is None else page
+    if page is None and not with_page:
         say("Without the page: it needs pip install 'frostline[page]'.")
     settings = ServeSettings(
         host=host,
@@ -59,7 +60,7 @@ def serve(
         timeout_s=timeout,
         api_key=api_key,
         workers=workers,
-        page=page,
+        page=with_page,
         cors_origins=tuple(cors or ()),
     )
     models = running.named(model or [MODEL])

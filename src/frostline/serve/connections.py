@@ -21,8 +21,8 @@ class PatientConfig(Config):
             before it could know is answered, with ``Connection: close``; uvicorn alone would close on it.
     """
 
-    def __init__(self, *args: Any, patience_s: float, linger_s: float, **options: Any) -> None:
-        super().__init__(*args, http=Connection, **options)
+    def __init__(self, app: Any, *, patience_s: float, linger_s: float, **options: Any) -> None:
+        super().__init__(app, http=Connection, **options)
         self.patience_s, self.linger_s = patience_s, linger_s
 
 

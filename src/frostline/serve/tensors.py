@@ -135,7 +135,8 @@ def _numbers(data: Any) -> NDArray[np.uint8]:
 
 def _elements(data: bytes, count: int) -> list[bytes]:
     """BYTES elements: each four bytes of length, little-endian, and so many bytes."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at + 4 <= len(data) and len(found) < count:
         (size,) = struct.unpack_from("<I", data, at)
         if at + 4 + size > len(data):
