@@ -193,6 +193,7 @@ LAYERS = [
     "commands.judging",
     "commands.reporting",
     "commands.using",
+    "commands.serving",
     "commands.explaining",
     "cli",
     "__main__",

@@ -11,6 +11,7 @@ from frostline import __version__
 from frostline.commands.explaining import explain
 from frostline.commands.judging import compare, evaluate, inspect
 from frostline.commands.reporting import report
+from frostline.commands.serving import serve
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
 from frostline.errors import UserError
@@ -28,6 +29,8 @@ app = typer.Typer(
 INTERRUPTED = 130
 #: Packages of the extra "train" that whole modules stand on; others are asked for where they are used.
 TRAINING = ("torch", "torchvision", "timm", "lightning_fabric", "huggingface_hub")
+#: Those of the extra "serve".
+SERVING = ("fastapi", "starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 def _version(show: bool) -> None:
@@ -42,7 +45,7 @@ def _main(
 ) -> None: ...
 
 
-for _command in (train, evaluate, inspect, predict, explain, compare, report, tune):
+for _command in (train, evaluate, inspect, predict, explain, compare, report, serve, tune):
     app.command()(_command)
 
 
@@ -83,9 +86,9 @@ def main() -> Any:
         _fail(error)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in TRAINING:
+        if package not in (*TRAINING, *SERVING):
             raise
-        hint = "pip install 'frostline[train]'"
+        hint = f"pip install 'frostline[{'serve' if package in SERVING else 'train'}]'"
         _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
     except SystemExit as ended:
         if ended.code == INTERRUPTED and sys.argv[1:2] != ["predict"]:  # which has said itself what it keeps

@@ -168,6 +168,7 @@ class MicroBatcher:
     def _work(self) -> None:
         while (first := self._first()) is not None:
             try:
+                self._flying.append((first, time.perf_counter()))
                 for probabilities in self.predictor.stored(self._blocks(first)):
                     self._deliver(probabilities)
             except Exception as error:
@@ -211,11 +212,11 @@ class MicroBatcher:
                 self._jobs.popleft()
         return parts
 
-    def _blocks(self, parts: list[_Part] | None) -> Iterator[Images]:
-        while parts is not None:
-            self._flying.append((parts, time.perf_counter()))
-            yield np.concatenate([job.images[first:last] for job, first, last in parts])
-            parts = self._more()
+    def _blocks(self, parts: list[_Part]) -> Iterator[Images]:
+        yield _joined(parts)
+        while (more := self._more()) is not None:
+            self._flying.append((more, time.perf_counter()))
+            yield _joined(more)
 
     # out
 
@@ -244,3 +245,7 @@ class MicroBatcher:
                 self._drop(job)
                 if not job.future.done() and job.future.set_running_or_notify_cancel():
                     job.future.set_exception(error)
+
+
+def _joined(parts: list[_Part]) -> Images:
+    return np.concatenate([job.images[first:last] for job, first, last in parts])

@@ -29,7 +29,8 @@ class Gate:
 
     Args:
         app: what is behind it.
-        api_key: what clients must show as ``Authorization: Bearer KEY``, ``X-API-Key: KEY`` or the password of ``Basic``; empty: nothing.
+        api_key: what clients must show as ``X-API-Key: KEY``, ``Authorization: Bearer KEY`` or the password of ``Basic`` (which
+            browsers ask for); empty: nothing.
         metrics: where requests are counted.
     """
 

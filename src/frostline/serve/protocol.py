@@ -86,13 +86,10 @@ def _metadata(model: Model) -> dict[str, Any]:
 def _add_infer(app: FastAPI, service: Service) -> None:
     bodies: Bodies = app.state.bodies
 
-    @app.post(
-        "/v2/models/{name}/versions/{version}/infer",
-        tags=["v2"],
-        responses=described.V2_INFER,
-        openapi_extra=described.V2_INFER_BODY,
-    )
-    @app.post("/v2/models/{name}/infer", tags=["v2"], responses=described.V2_INFER, openapi_extra=described.V2_INFER_BODY)
+    told: dict[str, Any] = {"tags": ["v2"], "responses": described.V2_INFER, "openapi_extra": described.V2_INFER_BODY}
+
+    @app.post("/v2/models/{name}/versions/{version}/infer", **told)
+    @app.post("/v2/models/{name}/infer", **told)
     async def infer(request: Request, name: str, version: str = VERSION) -> Response:
         """Probabilities of images, as JSON or with the binary extension. An image that cannot be used refuses the whole request."""
         model = _versioned(service, name, version)

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.decode import BadImage, as_array, decode_rgb
+from frostline.decode import BadImage
 from frostline.environment import cores
-from frostline.preprocess import Preprocess, stored_image
+from frostline.preprocess import Preprocess
 from frostline.serve.refusals import Refused, of_image
+from frostline.stored import read_stored
 
 T = TypeVar("T")
 #: Bytes of a body that are parsed at once, by the thread that everyone waits for.
@@ -26,9 +27,7 @@ Sent = bytes | NDArray[np.uint8]
 def read_one(sent: Sent, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8] | Refused:
     """The image (h, w, 3) uint8 of the stored size, or why it cannot be used. Never raises for any bytes."""
     try:
-        if isinstance(sent, bytes):
-            return stored_image(decode_rgb(sent, at_least=preprocess.stored, max_pixels=max_pixels), preprocess)
-        return stored_image(as_array(sent), preprocess)
+        return read_stored(sent, preprocess, max_pixels=max_pixels)
     except BadImage as error:
         return of_image(error)
 

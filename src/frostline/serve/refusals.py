@@ -18,7 +18,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of the 
     Attributes:
         status: of HTTP, 4xx or 503.
         reason: what is wrong, in one sentence.
-        expected, received, hint: what would have been right, what came instead, what to do next; empty where there is nothing to say.
+        expected, received, hint: what would have been right, what came instead, what to do next; or empty.
         headers: to send with it.
     """
 

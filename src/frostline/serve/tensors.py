@@ -115,10 +115,7 @@ def _pixels(shape: list[int], data: Any) -> NDArray[np.uint8]:
     count = 1
     for side in shape:  # Python's numbers: a product of NumPy's could overflow
         count *= side
-    if isinstance(data, bytes):
-        values = np.frombuffer(data, np.uint8)
-    else:
-        values = _numbers(data)
+    values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _numbers(data)
     if values.size != count:
         raise _wrong("The data do not fill the shape.", f"{values.size} values for {shape}")
     return values.reshape(shape)
@@ -138,7 +135,8 @@ def _numbers(data: Any) -> NDArray[np.uint8]:
 
 def _elements(data: bytes, count: int) -> list[bytes]:
     """BYTES elements: each four bytes of length, little-endian, and so many bytes."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at + 4 <= len(data) and len(found) < count:
         (size,) = struct.unpack_from("<I", data, at)
         if at + 4 + size > len(data):

@@ -1,0 +1,115 @@
+"""The key, the identity of a request, its line in the log; CORS off."""
+
+import base64
+import json
+import logging
+
+import pytest
+from serving import pictures, toy
+from starlette.testclient import TestClient
+
+from frostline.serve import logs
+from frostline.serve.api import create_app
+from frostline.serve.settings import ServeSettings
+
+KEY = "a long key"
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def client(predictor):
+    with TestClient(create_app({"toy": predictor}, ServeSettings(api_key=KEY))) as client:
+        yield client
+
+
+def basic(text):
+    return {"authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, basic(f"anyone:{KEY}")]
+)
+def test_with_the_key(client, headers):
+    assert client.get("/model", headers=headers).status_code == 200
+    assert client.get("/v2/models/toy", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-api-key": ""},
+        {"x-api-key": KEY[:-1]},
+        {"x-api-key": KEY + "x"},
+        {"authorization": KEY},
+        {"authorization": f"Bearer x{KEY}"},
+        {"authorization": "Basic !"},
+        {"authorization": "Basic"},
+        basic(KEY),
+        basic(f"{KEY}:"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/model", "/metrics", "/docs", "/openapi.json", "/v2/models/toy", "/nothing"])
+def test_without_it(client, headers, path):
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == 401
+    assert "Basic" in answer.headers["www-authenticate"]
+    assert answer.json()["error"]["reason"] == "This service needs a key."
+
+
+def test_bodies_are_not_read_without_it(client):
+    assert client.post("/predict", content=iter([b"x"])).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"])
+def test_balancers_need_none(client, path):
+    assert client.get(path).status_code == 200
+
+
+def test_a_web_socket_is_not_opened_without_it(client):
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/"):
+        pass
+
+
+def test_a_line_for_each_request_without_what_was_in_it(predictor, caplog):
+    data = pictures(1)[1][0]
+    with TestClient(create_app({"toy": predictor})) as client, caplog.at_level(logging.INFO, "frostline.requests"):
+        answer = client.post("/predict?top=2&secret=typed", content=data, headers={"content-type": "image/png"})
+    (record,) = caplog.records
+    line = json.loads(logs.JsonLines().format(record))
+    assert line["request"] == answer.headers["x-request-id"]
+    assert {key: line[key] for key in ("method", "path", "status", "model", "images", "bytes")} == {
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+        "model": "toy",
+        "images": 1,
+        "bytes": len(data),
+    }
+    assert "typed" not in json.dumps(line)
+    assert line["ms"] > 0
+
+
+def test_a_traceback_is_one_line():
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.getLogger("x").makeRecord("x", logging.ERROR, "", 0, "failed", (), __import__("sys").exc_info())
+    line = logs.JsonLines().format(record)
+    assert "\n" not in line
+    assert "ValueError" in json.loads(line)["error"]
+
+
+def test_other_pages_may_not_call_it_unless_told(predictor):
+    asked = {"origin": "https://example.org"}
+    with TestClient(create_app({"toy": predictor})) as client:
+        assert "access-control-allow-origin" not in client.get("/healthz", headers=asked).headers
+    with TestClient(create_app({"toy": predictor}, ServeSettings(cors_origins=("https://example.org",)))) as client:
+        assert client.get("/healthz", headers=asked).headers["access-control-allow-origin"] == "https://example.org"
+        assert "access-control-allow-origin" not in client.get("/healthz", headers={"origin": "https://other.org"}).headers
