@@ -1,4 +1,4 @@
-"""The tab for many images: files or ZIP archives in, a table, a CSV file and a gallery out. Bad files are rows with their reason."""
+"""The tab for many images: files or ZIPs in; a table, a CSV file and a gallery out. Bad files are rows with their reason."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import io
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from frostline.batch import Row, write_rows
+from frostline.batch import write_rows
 from frostline.decode import BadImage, decode_rgb
 from frostline.files import write_text
+from frostline.row_formats import Row
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
 from frostline.serve.page_parts import Parts
@@ -24,8 +24,10 @@ from frostline.serve.page_words import Pictured
 from frostline.serve.refusals import Refused, of_image
 from frostline.serve.service import Model, Wish
 
-#: Images that are read and computed between two messages of progress; pictures shown, and their pixels a side.
-AT_ONCE, MOST_SHOWN, SIDE = 16, 120, 112
+#: Images that are read and computed together, and the bytes from which on fewer are.
+AT_ONCE, HEAVY = 16, 2**26
+#: Pictures shown, and their pixels a side.
+MOST_SHOWN, SIDE = 120, 112
 Sent = Sequence[Mapping[str, Any]] | None
 _NOTHING = words.empty("The answers appear here: a table, a CSV file to keep, and the pictures, least sure first.")
 
@@ -97,7 +99,7 @@ class ManyImages:
 
     # what is seen
 
-    def build(self, choice: gr.components.Component) -> None:
+    def build(self, choice: gr.Dropdown) -> None:
         """The tab's components and what they do."""
         files = gr.File(
             label="Your pictures",
@@ -139,7 +141,14 @@ class _Shown:
 
 
 def _next(found: Iterator[tuple[str, bytes | BadImage]]) -> list[tuple[str, bytes | BadImage]]:
-    return list(islice(found, AT_ONCE))
+    block: list[tuple[str, bytes | BadImage]] = []
+    weight = 0
+    for name, data in found:
+        block.append((name, data))
+        weight += 0 if isinstance(data, BadImage) else len(data)
+        if len(block) == AT_ONCE or weight > HEAVY:
+            break
+    return block
 
 
 def _small(data: bytes, max_pixels: int) -> str:

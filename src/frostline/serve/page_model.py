@@ -70,17 +70,18 @@ def _scores(card: ModelCard, scores: Mapping[str, Mapping[str, Any]]) -> str:
         found = card.values.get("training", {}).get("validation_accuracy")
         said = f"On the images that choices were made by it was right in {100 * found:.1f} % of the cases. " if found else ""
         return f"<p>{said}Nothing is recorded here about images that it had never met.</p>"
-    rows = "".join(
-        f'<tr><th scope="row">{escape(split)}</th><td class="fl-right">{with_interval(each["accuracy"], each.get("interval"), 1)}</td>'
-        f'<td class="fl-right">{each["n"]:,}</td><td class="fl-right">{number(each.get("log_loss"), ".3f")}</td></tr>'
-        for split, each in scores.items()
-    )
+    rows = "".join(_score(split, each) for split, each in scores.items())
+    heads = "".join(f'<th scope="col" class="fl-right">{name}</th>' for name in ("Right (95 % interval)", "Number", "Log loss"))
     return (
         '<div class="fl-scroll" tabindex="0" role="region" aria-label="Scores"><table class="fl-table"><thead><tr>'
-        '<th scope="col">Images</th><th scope="col" class="fl-right">Right (95 % interval)</th>'
-        f'<th scope="col" class="fl-right">Number</th><th scope="col" class="fl-right">Log loss</th></tr></thead><tbody>{rows}</tbody>'
-        '</table></div><p class="fl-small">Test images took no part in training and in no choice; validation images in choices.</p>'
+        f'<th scope="col">Images</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        '<p class="fl-small">Test images took no part in training and in no choice; validation images in choices.</p>'
     )
+
+
+def _score(split: str, each: Mapping[str, Any]) -> str:
+    told = (with_interval(each["accuracy"], each.get("interval"), 1), f"{each['n']:,}", number(each.get("log_loss"), ".3f"))
+    return f'<tr><th scope="row">{escape(split)}</th>' + "".join(f'<td class="fl-right">{text}</td>' for text in told) + "</tr>"
 
 
 def _confusion(card: ModelCard, scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -90,8 +91,8 @@ def _confusion(card: ModelCard, scores: Mapping[str, Mapping[str, Any]]) -> str:
             alt = f"Confusion matrix of {split}: rows are true classes, columns predicted ones"
             drawing = confusion(matrix, card.classes, alt)
             return (
-                f'<figure class="fl-figure"><div class="fl-paper">{drawing}</div><figcaption>What it takes for what, on the {split} '
-                "images: each row is a true class, each column an answer. Everything off the diagonal is a mistake.</figcaption></figure>"
+                f'<figure class="fl-figure"><div class="fl-paper">{drawing}</div><figcaption>What it takes for what, on the {split}'
+                " images: each row is a true class, each column an answer. All off the diagonal are mistakes.</figcaption></figure>"
             )
     return f'<p class="fl-small">{_NO_RUN}</p>'
 
@@ -102,8 +103,8 @@ def _threshold(card: ModelCard, settings: ServeSettings) -> str:
     if card.sure_from is None:
         return "<p>Never: no threshold is known for it.</p>"
     return (
-        f"<p>Below a probability of {100 * card.sure_from:.1f} %. From there on, 99 of 100 answers were right on the images that the "
-        "threshold was chosen by. Probabilities are calibrated: of all answers with 70 %, about 70 of 100 should be right.</p>"
+        f"<p>Below a probability of {100 * card.sure_from:.1f} %. From there on, 99 of 100 answers were right on the images that "
+        "the threshold was chosen by. Probabilities are calibrated: of all answers with 70 %, about 70 of 100 should be right.</p>"
     )
 
 
@@ -132,7 +133,8 @@ def _lines(card: ModelCard, predictor: Predictor, settings: ServeSettings) -> It
         yield "Images", ", ".join(f"{count:,} {split}" for split, count in counts.items())
     yield "Averages", f"{card.views} views of each picture" if card.views > 1 else "the picture as it is"
     yield "Computes in", predictor.precision
-    yield "Licence", str(values.get("licence") or "not stated")
+    for what, licence in card.licences.items():
+        yield f"Licence of the {what}", licence
     yield "Digest", card.digest
     yield "Largest picture", f"{settings.max_pixels / 1e6:,.0f} megapixels"
 

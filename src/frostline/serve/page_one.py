@@ -16,7 +16,7 @@ from frostline.serve.page_parts import Parts
 from frostline.serve.page_uploads import received
 from frostline.serve.reading import read_one
 from frostline.serve.refusals import Refused, of_image
-from frostline.serve.service import Model, Wish
+from frostline.serve.service import Wish
 
 Payload = Mapping[str, Any] | None
 
@@ -74,10 +74,11 @@ class OneImage:
         except Refused:
             return nothing
         if isinstance(found, str):
-            return (f'<p class="fl-small">{words.escape(found)}</p>' if found else ""), nothing[1]
-        seen = words.heat(found.overlay, *found.explained, _size(model))
+            return words.note(found), nothing[1]
         choices = [each for each, _ in found.top]
-        return seen, gr.update(choices=choices, value=found.explained[0], visible=len(choices) > 1)
+        return words.heat(found, model.predictor.card.preprocess.stored), gr.update(
+            choices=choices, value=found.explained[0], visible=len(choices) > 1
+        )
 
     def _bytes(self, picture: Mapping[str, Any]) -> bytes:
         _, path = received(picture, self.parts.folder)
@@ -88,7 +89,7 @@ class OneImage:
 
     # what is seen
 
-    def build(self, choice: gr.components.Component, drawings: Mapping[str, Path]) -> None:
+    def build(self, choice: gr.Dropdown, drawings: Mapping[str, Path]) -> None:
         """The tab's components and what they do."""
         with gr.Row(equal_height=False, elem_classes="fl-columns"):
             with gr.Column(scale=5, min_width=280):
@@ -120,11 +121,6 @@ class OneImage:
         for name, button in buttons.items():
             button.click(_giving(drawings[name]), outputs=picture, show_progress="hidden", api_visibility="private")
         gr.Button(visible=False).click(self.as_json, inputs=[picture, choice], outputs=result, preprocess=False, api_name="predict")
-
-
-def _size(model: Model) -> str:
-    height, width = model.predictor.card.preprocess.stored
-    return f"The model sees the picture at {width} × {height} pixels."
 
 
 def _button(name: str, path: Path) -> gr.Button:

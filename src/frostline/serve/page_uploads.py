@@ -1,21 +1,22 @@
-"""What people hand to the page, as bytes: files that Gradio has received, and the members of ZIP archives, one at a time."""
+"""What people hand to the page, as bytes: files that Gradio has received, and the images in ZIP archives, one at a time."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from frostline.data.rows import shown
 from frostline.decode import BadImage, read_file
+from frostline.items import Item
+from frostline.packed_images import members
 from frostline.serve.refusals import Refused
 
-#: Of one batch: files, bytes that archives may unpack to, and how much smaller than its content a member may be.
-MOST_FILES, MOST_UNPACKED, MOST_TIMES_SMALLER = 5_000, 2 * 2**30, 200
-#: Bytes of an archive's list of members: about 100 a member.
+#: Of one batch: files, and bytes that they may come to when unpacked.
+MOST_FILES, MOST_UNPACKED = 5_000, 2 * 2**30
+#: Bytes of an archive's list of members, about 100 for each: whoever opens the archive reads the whole list.
 MOST_LISTED = 2**20
-_END, _ZIP = b"PK\5\6", (b"PK\3\4", b"PK\5\6")
+_END, _TAIL = b"PK\5\6", 2**16 + 22
 
 
 def received(payload: Mapping[str, Any], folder: Path) -> tuple[str, Path]:
@@ -27,80 +28,74 @@ def received(payload: Mapping[str, Any], folder: Path) -> tuple[str, Path]:
     path = Path(str(payload.get("path"))).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise Refused(422, "The file is no longer here.", hint="send it again")
-    return str(payload.get("orig_name") or path.name), path
+    return shown(str(payload.get("orig_name") or path.name)), path
 
 
 def images(files: Sequence[tuple[str, Path]], largest: int) -> Iterator[tuple[str, bytes | BadImage]]:
-    """Name and bytes of each file, and of each member of a ZIP ("archive.zip/member"); or why there are none.
+    """Name and bytes of each file, and of each image in a ZIP ("archive.zip/member"); or why there are none.
 
     Args:
         files: names and paths.
         largest: bytes of an image.
 
     Raises:
-        Refused: more than ``MOST_FILES`` of them.
+        Refused: there are more than ``MOST_FILES``, or they come to more than ``MOST_UNPACKED``.
     """
-    for number, found in enumerate(_all(files, largest)):
-        if number >= MOST_FILES:
-            raise Refused(413, "Too many files.", f"at most {MOST_FILES:,} at once", "more", "frostline predict takes any number")
-        yield found
-
-
-def _all(files: Sequence[tuple[str, Path]], largest: int) -> Iterator[tuple[str, bytes | BadImage]]:
-    for name, path in files:
-        with open(path, "rb") as stream:
-            zipped = stream.read(4) in _ZIP
-        if zipped:
-            yield from _members(name, path, largest)
-        elif path.stat().st_size > largest:
-            yield name, BadImage(f"over-large: {path.stat().st_size:,} bytes, at most {largest:,} are read")
-        else:
-            yield name, read_file(path)
-
-
-def _members(name: str, path: Path, largest: int) -> Iterator[tuple[str, bytes | BadImage]]:
     left = MOST_UNPACKED
-    try:
-        _check_list(path)
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.is_dir() or _of_the_system(member.filename):
-                    continue
-                left -= min(member.file_size, largest)
-                if left < 0:
-                    yield name, BadImage(f"over-large: unpacks to more than {MOST_UNPACKED:,} bytes; the rest is left out")
-                    return
-                yield f"{name}/{member.filename}", _member(archive, member, largest)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        yield name, BadImage(f"a broken ZIP archive: {str(error)[:120]}")
+    for number, item in enumerate(_items(files, largest)):
+        if number >= MOST_FILES:
+            raise _too_much(f"{MOST_FILES:,} files")
+        data = _bytes(item, largest)
+        left -= len(data) if isinstance(data, bytes) else 0
+        if left < 0:
+            raise _too_much(f"{MOST_UNPACKED:,} bytes, unpacked")
+        yield item.name, data
 
 
-def _check_list(path: Path) -> None:
-    """The list of members is read whole by whoever opens the archive, so its size is looked at first."""
+def _too_much(most: str) -> Refused:
+    return Refused(413, "These are too many for the page.", f"at most {most}, at once", hint="frostline predict takes any number")
+
+
+def _items(files: Sequence[tuple[str, Path]], largest: int) -> Iterator[Item]:
+    for name, path in files:
+        if path.suffix.lower() == ".zip":
+            yield from _packed(name, path)
+        elif path.stat().st_size > largest:
+            yield Item(name, _over_large(path.stat().st_size, largest))
+        else:
+            yield Item(name, path)
+
+
+def _packed(name: str, path: Path) -> Iterator[Item]:
+    """The images in a ZIP, called as the archive was called where it came from."""
+    if (listed := _listed(path)) > MOST_LISTED:
+        yield Item(name, BadImage(f"over-large: a list of members of {listed:,} bytes, at most {MOST_LISTED:,}"))
+        return
+    found = 0
+    for item in members(path):
+        found += 1
+        yield Item(name + item.name.removeprefix(shown(path)), item.source)
+    if not found:
+        yield Item(name, BadImage("no images in this archive"))
+
+
+def _listed(path: Path) -> int:
+    """Bytes that a ZIP says its list of members has; 0 where it says nothing, four gigabytes in archives of the 64-bit kind."""
     with open(path, "rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 2**16 - 22))
+        stream.seek(max(0, path.stat().st_size - _TAIL))
         tail = stream.read()
     at = tail.rfind(_END)
-    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
-    if size > MOST_LISTED:  # an archive of the 64-bit kind says 0xffffffff here
-        raise ValueError(f"a list of members of {size:,} bytes, at most {MOST_LISTED:,}")
+    return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
 
 
-def _of_the_system(name: str) -> bool:
-    """What a Mac or Windows adds to archives by itself."""
-    last = name.rpartition("/")[2]
-    return name.startswith("__MACOSX/") or last in (".DS_Store", "Thumbs.db")
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, largest: int) -> bytes | BadImage:
-    if member.flag_bits & 1:
-        return BadImage("encrypted")
-    if member.file_size > largest:
-        return BadImage(f"over-large: {member.file_size:,} bytes, at most {largest:,} are read")
-    if member.file_size > MOST_TIMES_SMALLER * max(member.compress_size, 1000):
-        return BadImage(f"over-large: unpacks to {member.file_size:,} bytes from {member.compress_size:,}")
+def _bytes(item: Item, largest: int) -> bytes | BadImage:
     try:
-        with archive.open(member) as stream:
-            return stream.read(largest)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        return BadImage(f"corrupt: {str(error)[:120]}")
+        source = item.encoded()
+        data = read_file(source) if isinstance(source, Path) else source
+    except BadImage as error:
+        return error
+    return data if len(data) <= largest else _over_large(len(data), largest)
+
+
+def _over_large(size: int, largest: int) -> BadImage:
+    return BadImage(f"over-large: {size:,} bytes, at most {largest:,} are read")

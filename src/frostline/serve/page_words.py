@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frostline.explain import Explanation
 from frostline.serve.answers import Answer
 
 Image8 = NDArray[np.uint8]
@@ -62,10 +63,10 @@ def said(answer: Answer, sure_from: float | None, classes: int) -> str:
     name, p = answer.top[0]
     verdict = "Not sure" if answer.sure is False else escape(name)
     kind = {True: "sure", False: "unsure", None: "open"}[answer.sure]
+    caution = f"The model always chooses among its {classes:,} classes, even for a picture of something else."
     return (
         f'<div class="fl-answer fl-{kind}"><p class="fl-verdict">{verdict}</p>'
-        f'<p class="fl-words">{_meaning(name, p, answer.sure, sure_from)}</p>{_bars(answer)}'
-        f'<p class="fl-small">The model always chooses among its {classes:,} classes, even for a picture of something else.</p></div>'
+        f'<p class="fl-words">{_meaning(name, p, answer.sure, sure_from)}</p>{_bars(answer)}<p class="fl-small">{caution}</p></div>'
     )
 
 
@@ -101,13 +102,21 @@ def refused(error: object) -> str:
     return f'<div class="fl-answer fl-refused"><p class="fl-verdict">Not read</p><p class="fl-words">{reason}</p>{rest}</div>'
 
 
-def heat(overlay: Image8, name: str, p: float, words: str) -> str:
-    """The picture as the model sees it with what speaks for a class in warm colours."""
+def heat(found: Explanation, size: tuple[int, int]) -> str:
+    """The picture as the model sees it, (height, width) pixels, with what speaks for a class in warm colours."""
+    (name, p), (height, width) = found.explained, size
+    who = f"<strong>{escape(name)}</strong> ({percent(p)})"
+    told = f"Warm colours mark what speaks for {who}." if found.heat.values.any() else f"Nothing in the picture speaks for {who}."
     alt = f"The picture as the model sees it; warm colours mark what speaks for {name}"
     return (
-        f'<figure class="fl-heat"><img src="{data_uri(overlay)}" alt="{escape(alt)}">'
-        f"<figcaption>Warm colours mark what speaks for <strong>{escape(name)}</strong> ({percent(p)}). {words}</figcaption></figure>"
+        f'<figure class="fl-heat"><img src="{data_uri(found.overlay)}" alt="{escape(alt)}">'
+        f"<figcaption>{told} The model sees the picture at {width} × {height} pixels.</figcaption></figure>"
     )
+
+
+def note(text: str) -> str:
+    """A remark beside what matters."""
+    return f'<p class="fl-small">{escape(text)}</p>' if text else ""
 
 
 def table(rows: Sequence[Answer]) -> str:
@@ -147,7 +156,7 @@ def _figure(each: Pictured) -> str:
     doubt = " fl-doubt" if each.answer.sure is False else ""
     said_of = f"{name}, {percent(p)}" + (", not sure" if each.answer.sure is False else "")
     return (
-        f'<li class="fl-card{doubt}"><img src="{each.picture}" alt="{escape(each.answer.name)}: {escape(said_of)}" loading="lazy">'
+        f'<li class="fl-card{doubt}"><img src="{each.picture}" alt="{escape(each.answer.name)}: {escape(said_of)}">'
         f'<span class="fl-name">{escape(name)}</span><span class="fl-number">{percent(p)}</span>'
         f'<span class="fl-file" title="{escape(each.answer.name)}">{escape(each.answer.name)}</span></li>'
     )
