@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 
 from drawing import drawn, encoded, png_bomb, png_chunk
 
@@ -13,10 +14,12 @@ KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 Request = tuple[str, dict[str, str], bytes]
 
 
+@cache
 def originals() -> list[bytes]:
     return [encoded(drawn(i, 40 + i, 60), kind) for i, kind in enumerate(KINDS)]
 
 
+@cache
 def bombs() -> list[bytes]:
     """Small files that claim or unpack to a lot."""
     wide = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 16, 6, 0, 0, 0)
@@ -57,15 +60,14 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     return rng.choice(bombs())
 
 
+_FILE = 'name="file"; filename="a.png"'
+_NAMES = [_FILE, _FILE, 'name="top"', "", 'filename="../../etc/passwd"; name="file"', 'name="' + "n" * 5000]
+
+
 def _multipart(rng: random.Random, data: bytes) -> tuple[dict[str, str], bytes]:
     edge = rng.choice(["x", "-" * 40, "a b", "x" * 300, ""])
-    name = rng.choice(
-        ['name="file"; filename="a.png"', 'name="top"', "", 'filename="../../etc/passwd"; name="file"', 'name="' + "n" * 5000]
-    )
-    part = (
-        f"--{edge}\r\nContent-Disposition: form-data; {name}\r\n{rng.choice(['', 'X: ' + 'y' * 3000 + chr(13) + chr(10)])}\r\n".encode()
-        + data
-    )
+    name, header = rng.choice(_NAMES), rng.choice(["", "X: " + "y" * 3000 + "\r\n"])
+    part = f"--{edge}\r\nContent-Disposition: form-data; {name}\r\n{header}\r\n".encode() + data
     end = rng.choice([f"\r\n--{edge}--\r\n", f"\r\n--{edge}", "", "\r\n--other--"]).encode()
     return {"content-type": f"multipart/form-data; boundary={edge}"}, part * rng.choice([1, 1, 1, 3]) + end
 
