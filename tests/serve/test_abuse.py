@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from abuse import bodies
-from serving import toy
+from hostile import bodies
+from served import toy
 from starlette.testclient import TestClient
 
 from frostline.serve.api import create_app

@@ -13,7 +13,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from serving import pictures
+from served import pictures
 from toymodel import CLASSES, probabilities, write_toy
 from typer.testing import CliRunner
 
