@@ -5,7 +5,7 @@
 ``bytes``: ``frostline serve`` with the model inside gets random, mutated and cut bodies, bombs and two-in-ones, huge heads, slow
 and vanishing clients; it must live, answer nothing but 200, 4xx and 503, write no file, and end with the memory that it began with
 (after a warm-up of a tenth as many bodies). ``schema``: schemathesis for some minutes. ``overload``: clients that together ask ten
-times as much as a slow predictor can; every answer is checked. ``stop``: SIGTERM while 16 clients ask. Rows go to results/abuse.csv.
+times as much as a slow predictor can; every answer is checked. ``stop``: SIGTERM while 16 clients ask. Rows: results/abuse.csv.
 """
 
 from __future__ import annotations
@@ -135,12 +135,10 @@ async def _rude(port: int, count: int, rng: random.Random, statuses: Counter[int
 
 async def _rude_client(port: int, rng: random.Random, statuses: Counter[int]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = (
-        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {rng.choice([10, 10**6, 10**9])}\r\n\r\n"
-    )
-    sent = rng.choice(
-        [head[: rng.randrange(len(head))], head + "x", "GET / HTTP/1.1\r\n" + "A: b\r\n" * 50_000, "\0" * 100_000, "GET"]
-    )
+    length = rng.choice([10, 10**6, 10**9])
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {length}\r\n\r\n"
+    endless = "GET / HTTP/1.1\r\n" + "A: b\r\n" * 50_000
+    sent = rng.choice([head[: rng.randrange(len(head))], head + "x", endless, "\0" * 100_000, "GET"])
     said = b""
     with suppress(ConnectionError, TimeoutError):
         writer.write(sent.encode())
@@ -225,9 +223,8 @@ def stop(times: int) -> Row:
         with tempfile.TemporaryDirectory() as folder, service(Path(folder)) as (process, port):
             found = asyncio.run(_until_stopped(process, port))
             answered, lost = answered + found[0], lost + found[1]
-    return row(
-        "stop under load", answered + lost, time.perf_counter() - started, f"{lost} lost in {times} stops", "none lost", lost == 0
-    )
+    took = time.perf_counter() - started
+    return row("stop under load", answered + lost, took, f"{lost} lost in {times} stops", "none lost", lost == 0)
 
 
 async def _until_stopped(process: subprocess.Popen[Any], port: int) -> tuple[int, int]:
