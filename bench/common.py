@@ -23,12 +23,17 @@ PEERS = ROOT / ".bench-peers"
 
 
 def peers_python() -> Path:
-    """The Python of the peers' environment; made, or made again, where the pinned requirements have changed."""
-    python, stamp = PEERS / "bin" / "python", PEERS / "requirements.digest"
-    wanted = digest_file(REQUIREMENTS)
+    """The Python of most benches' peers."""
+    return environment_python(PEERS, REQUIREMENTS)
+
+
+def environment_python(place: Path, requirements: Path) -> Path:
+    """The Python of an environment for peers; made, or made again, where its pinned requirements have changed."""
+    python, stamp = place / "bin" / "python", place / "requirements.digest"
+    wanted = digest_file(requirements)
     if not stamp.is_file() or stamp.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PEERS)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], check=True)
         stamp.write_text(wanted)
     return python
 

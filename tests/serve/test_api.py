@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawing import drawn, encoded, png_bomb
 from PIL import Image
-from serving import Paced, pictures, toy
+from served import Paced, pictures, toy
 from starlette.testclient import TestClient
 from toymodel import CLASSES, probabilities
 

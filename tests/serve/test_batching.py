@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from serving import SIDE, Paced, toy
+from served import SIDE, Paced, toy
 from toymodel import probabilities
 
 from frostline.drawn import drawn_images

@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from serving import pictures, toy
+from served import pictures, toy
 from starlette.testclient import TestClient
 
 from frostline.serve import logs

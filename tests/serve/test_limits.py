@@ -9,7 +9,7 @@ import time
 import httpx
 import numpy as np
 import pytest
-from serving import Paced, live, pictures, toy
+from served import Paced, live, pictures, toy
 from toymodel import CLASSES, probabilities
 
 from frostline.serve.api import create_app

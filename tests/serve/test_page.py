@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from browsing import chromium
 from drawing import png_bomb
-from serving import live
+from served import live
 from truth_images import COUNT, truth_images
 
 from frostline.serve.answers import PLACES
@@ -206,10 +206,7 @@ def test_files_lie_in_a_private_folder_of_the_process(page: str) -> None:
 
 
 def test_several_processes_are_refused() -> None:
-    from fastapi import FastAPI
-
     from frostline.errors import UserError
-    from frostline.serve.page import mount_page
 
     with pytest.raises(UserError, match="single process"):
-        mount_page(FastAPI(), {}, ServeSettings(workers=2))
+        ServeSettings(page=True, workers=2)

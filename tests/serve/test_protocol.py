@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from drawing import drawn, encoded
-from serving import live, pictures, toy
+from served import live, pictures, toy
 from starlette.testclient import TestClient
 from toymodel import CLASSES, probabilities
 

@@ -47,6 +47,7 @@ def create_app(predictors: Mapping[str, Predictor], settings: ServeSettings | No
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.open()
         app.state.ready = True
         yield
         app.state.ready = False

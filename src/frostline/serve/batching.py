@@ -155,13 +155,18 @@ class MicroBatcher:
                 self._jobs.remove(job)
                 self.waiting -= len(job.images) - job.next
 
+    def open(self) -> None:
+        """Take images again after ``close``."""
+        self._closed = False
+
     def close(self) -> None:
         """Compute what is queued, then end the thread; later images are refused."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
 
     # through
 

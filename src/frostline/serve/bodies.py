@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from frostline.serve.refusals import Refused
@@ -106,7 +106,7 @@ def _multipart(body: bytes, boundary: bytes, most: int) -> Named:
         parser = MultipartParser(boundary, reader.callbacks())
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise Refused(400, "The multipart body is broken.", received=str(error)[:200]) from error
     if not reader.ended:
         raise Refused(400, "The multipart body is broken.", "an end", "the end is missing")

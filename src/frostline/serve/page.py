@@ -65,12 +65,7 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         app: to mount on, last.
         predictors: by name; the first is the default.
         settings: of the service.
-
-    Raises:
-        UserError: several workers are asked for: what people have sent and wait for is known to one process only.
     """
-    if settings.workers > 1:
-        raise UserError("The page needs a single process.", expected="1 worker", received=str(settings.workers), hint="--no-page")
     service = getattr(app.state, "service", None) or Service(predictors, settings, Metrics())
     folder = private_folder()
     blocks = _build(Parts(service, folder))

@@ -40,6 +40,10 @@ class Readers:
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
+        self.open()
+
+    def open(self) -> None:
+        """Read again after ``close``."""
         self.pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
     async def read(self, images: Sequence[Sent], preprocess: Preprocess) -> list[NDArray[np.uint8] | Refused]:

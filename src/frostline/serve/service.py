@@ -106,6 +106,12 @@ class Service:
         """The threshold where a request names none: the settings', else the model's own."""
         return model.predictor.card.sure_from if self.settings.sure_from is None else self.settings.sure_from
 
+    def open(self) -> None:
+        """Work again after ``close``."""
+        self.readers.open()
+        for model in self.models.values():
+            model.batcher.open()
+
     def close(self) -> None:
         """Compute what is queued, then end all threads."""
         for model in self.models.values():
