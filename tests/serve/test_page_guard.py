@@ -84,17 +84,18 @@ def test_a_link_that_leads_outside_is_no_file_of_the_page(client, folder):
     assert client.get(f"/gradio_api/file={folder}/link").status_code == 404
 
 
-def test_a_call_passes_whole_and_once(client):
-    call = {"data": [{"path": "/tmp/page/x.png", "url": "http://here/gradio_api/file=/tmp/page/x.png"}, "http://is only text"]}
+def test_a_call_passes_whole_and_once(client, folder):
+    path = f"{folder}/mine.png"
+    call = {"data": [{"path": path, "url": f"http://here/gradio_api/file={path}"}, "http://is only text", {"other": None}]}
     answer = client.post("/gradio_api/queue/join", json=call)
     assert (answer.status_code, json.loads(answer.content)) == (200, call)
 
 
-@pytest.mark.parametrize("path", ["http://169.254.169.254/latest", "https://example.org/x.png", "ftp://x/y", "HTTP://EXAMPLE.ORG"])
-def test_nothing_is_fetched_from_a_url(client, path):
+@pytest.mark.parametrize("path", ["http://169.254.169.254/latest", "https://example.org/x.png", "/etc/passwd", "", None, 7, "x\0y"])
+def test_a_call_names_nothing_but_files_of_the_page(client, path):
     for call in ({"data": [{"path": path}]}, {"data": [[{"a": {"path": path, "meta": {}}}]]}):
         answer = client.post("/gradio_api/call/predict", json=call)
-        assert (answer.status_code, answer.json()["error"]["reason"]) == (422, "Nothing is fetched from a URL.")
+        assert (answer.status_code, answer.json()["error"]["expected"]) == (422, "a file that was uploaded here")
 
 
 def test_a_call_that_is_too_large_or_no_json_is_refused(client):

@@ -34,12 +34,14 @@ from frostline.serve.page_guard import Guard
 from frostline.serve.page_many import ManyImages
 from frostline.serve.page_model import about
 from frostline.serve.page_one import OneImage
-from frostline.serve.page_parts import Parts
+from frostline.serve.page_parts import RECEIVED, Parts
 
 #: Bytes of one upload, and of all files of the page together.
 LARGEST_UPLOAD, MOST_KEPT = 256 * 2**20, 2 * 2**30
 #: Seconds between two clearings, and after which a file is deleted.
-CLEARED_EVERY_S, KEPT_S = 300, 1800
+CLEARED_EVERY_S, KEPT_S = 300, 1500
+#: Where, in the page's folder, the drawings to try are.
+DRAWINGS = "drawings"
 _LOOKS = Path(__file__).with_name("page.css")
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 
@@ -52,7 +54,8 @@ def private_folder() -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="frostline-page-")).resolve()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    (folder / RECEIVED).mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / RECEIVED)
     return folder
 
 
@@ -75,7 +78,7 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         path="/",
         footer_links=[],
         run_history=False,
-        allowed_paths=[],
+        allowed_paths=[str(folder / DRAWINGS)],
         favicon_path=str(_icon(folder / "icon.png")),
         show_error=False,
         max_file_size=LARGEST_UPLOAD,
@@ -104,7 +107,7 @@ def build_page(predictors: Mapping[str, Predictor], settings: ServeSettings) -> 
 
 def _build(parts: Parts) -> gr.Blocks:
     service, names = parts.service, list(parts.service.models)
-    drawings = write_drawings(parts.folder / "drawings")
+    drawings = write_drawings(parts.folder / DRAWINGS)
     with gr.Blocks(title="Frostline", analytics_enabled=False, delete_cache=(CLEARED_EVERY_S, KEPT_S)) as blocks:
         gr.HTML(_head(service), elem_id="fl-top")
         choice = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, interactive=True, elem_id="fl-model")
@@ -134,7 +137,7 @@ def _head(service: Service) -> str:
 
 
 def _foot() -> str:
-    kept = f"{KEPT_S // 60} minutes"
+    kept = f"{(CLEARED_EVERY_S + KEPT_S) // 60} minutes"
     return (
         "<footer><p>Pictures stay on this server: they are used for the answer, deleted after at most "
         f'{kept}, and sent nowhere else. Programs use the <a href="docs">API</a>. Made with Frostline.</p></footer>'
@@ -183,12 +186,16 @@ def _icon(path: Path) -> Path:
     return path
 
 
-#: What Gradio's own parts lack for those who do not see them: the answer is said when it changes, and the page has landmarks.
+#: What Gradio's own parts lack for those who do not see them: the answer is said when it changes; a button has a name in words.
 _MENDED = """
 () => {
   document.documentElement.lang = 'en';
   for (const id of ['fl-answer', 'fl-summary']) {
     document.getElementById(id)?.setAttribute('aria-live', 'polite');
   }
+  const mend = () => document.querySelectorAll('[aria-label="common.upload"]').forEach(button => {
+    button.ariaLabel = button.title = 'Add files';
+  });
+  new MutationObserver(mend).observe(document.body, {childList: true, subtree: true});
 }
 """

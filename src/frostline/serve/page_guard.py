@@ -79,12 +79,36 @@ class Guard:
         if path == f"{API}/upload":
             self._check_room(dict(scope["headers"]))
             return receive
-        return await _call(receive)
+        return await self._call(receive)
 
     def _check_file(self, name: str) -> None:
-        path = Path(unquote(name)).resolve() if "\0" not in name else self.folder
-        if not path.is_relative_to(self.folder) or not path.is_file():
+        if not self._ours(unquote(name)):
             raise Refused(404, "There is no such file.")
+
+    def _ours(self, name: str) -> bool:
+        """Whether a name is that of a file in the page's folder, links followed. No URL is one."""
+        try:
+            path = Path(name).resolve()
+            return path.is_relative_to(self.folder) and path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+    async def _call(self, receive: Receive) -> Receive:
+        """The body of a call, read and looked at, to be received again.
+
+        It may name the page's own files and nothing else: mounted, Gradio (6.31) copies whatever file or URL a call names into the
+        folder that it serves from.
+        """
+        body = await _body(receive)
+        if body is None:
+            return receive
+        try:
+            outside = any(not self._ours(path) for path in _paths(json.loads(body or b"null")))
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "The call is not JSON.", received=str(error)[:100]) from error
+        if outside:
+            raise Refused(422, "The call names a file that was not sent to this page.", "a file that was uploaded here")
+        return _again(body, receive)
 
     def _check_room(self, headers: Mapping[bytes, bytes]) -> None:
         announced = headers.get(b"content-length", b"")
@@ -116,19 +140,26 @@ def kept(folder: Path) -> int:
     return total
 
 
-async def _call(receive: Receive) -> Receive:
-    """The body of a call, read and looked at, to be received again: it may name files of the page, never a URL to fetch."""
+async def _body(receive: Receive) -> bytes | None:
+    """A whole body; None where the client went away.
+
+    Raises:
+        Refused: it is larger than ``LARGEST_CALL``.
+    """
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return receive
+            return None
         body += message.get("body", b"")
         if len(body) > LARGEST_CALL:
             raise Refused(413, "The call is too large.", f"at most {LARGEST_CALL:,} bytes", hint="upload files first")
         if not message.get("more_body"):
-            break
-    _check_call(bytes(body))
+            return bytes(body)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read already, then whatever comes after it."""
     given = False
 
     async def again() -> Message:
@@ -136,24 +167,15 @@ async def _call(receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     return again
 
 
-def _check_call(body: bytes) -> None:
-    try:
-        values = json.loads(body or b"null")
-        outside = any("://" in path for path in _paths(values))
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "The call is not JSON.", received=str(error)[:100]) from error
-    if outside:
-        raise Refused(422, "Nothing is fetched from a URL.", "a file that was uploaded")
-
-
 def _paths(values: Any) -> Iterator[str]:
     if isinstance(values, dict):
-        yield str(values.get("path", ""))
+        if "path" in values:
+            yield str(values["path"])
         for value in values.values():
             yield from _paths(value)
     elif isinstance(values, list):

@@ -18,7 +18,7 @@ from frostline.files import write_text
 from frostline.row_formats import Row
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
-from frostline.serve.page_parts import Parts
+from frostline.serve.page_parts import RECEIVED, Parts
 from frostline.serve.page_uploads import images, received
 from frostline.serve.page_words import Pictured
 from frostline.serve.refusals import Refused, of_image
@@ -92,7 +92,7 @@ class ManyImages:
         """The file to download, as ``frostline predict --format csv`` writes it, among the page's files: deleted as they are."""
         text = io.StringIO()
         write_rows((_row(answer) for answer in answers), "csv", text)
-        path = Path(tempfile.mkdtemp(dir=self.parts.folder)) / "frostline.csv"
+        path = Path(tempfile.mkdtemp(dir=self.parts.folder / RECEIVED)) / "frostline.csv"
         write_text(path, text.getvalue())
         self.download.temp_files.add(str(path))
         return path

@@ -9,11 +9,11 @@ from typing import Any
 
 import gradio as gr
 
-from frostline.decode import BadImage, read_file
+from frostline.decode import BadImage
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
 from frostline.serve.page_parts import Parts
-from frostline.serve.page_uploads import received
+from frostline.serve.page_uploads import one, received
 from frostline.serve.reading import read_one
 from frostline.serve.refusals import Refused, of_image
 from frostline.serve.service import Wish
@@ -36,7 +36,7 @@ class OneImage:
         if not picture:
             return None
         try:
-            model, data = self.parts.model(name), self._bytes(picture)
+            model, data = self.parts.model(name), await asyncio.to_thread(self._bytes, picture)
             row = (await self.parts.probabilities(model, [data]))[0]
         except Refused as refused:
             return Answer(error=refused.told())
@@ -83,7 +83,7 @@ class OneImage:
     def _bytes(self, picture: Mapping[str, Any]) -> bytes:
         _, path = received(picture, self.parts.folder)
         try:
-            return read_file(path)
+            return one(path, self.parts.service.settings.max_request_bytes)
         except BadImage as error:
             raise of_image(error) from error
 
@@ -113,11 +113,11 @@ class OneImage:
                 wanted = gr.Radio([], label="Show what speaks for", visible=False, elem_id="fl-wanted")
         result = gr.JSON(visible=False)
         ask: dict[str, Any] = {"inputs": [picture, choice], "preprocess": False, "api_visibility": "private"}
+        looking = {**ask, "show_progress": "hidden", "concurrency_limit": 1, "concurrency_id": "looks"}
         for event in (picture.change, choice.change):
-            event(self.said, outputs=answer, show_progress="minimal", **ask).then(
-                self.looked, outputs=[seen, wanted], show_progress="hidden", **ask
-            )
-        wanted.input(self.looked_for, outputs=seen, show_progress="hidden", **{**ask, "inputs": [picture, choice, wanted]})
+            answered = event(self.said, outputs=answer, show_progress="minimal", **ask)
+            answered.then(self.looked, outputs=[seen, wanted], **looking)
+        wanted.input(self.looked_for, outputs=seen, **{**looking, "inputs": [picture, choice, wanted]})
         for name, button in buttons.items():
             button.click(_giving(drawings[name]), outputs=picture, show_progress="hidden", api_visibility="private")
         gr.Button(visible=False).click(self.as_json, inputs=[picture, choice], outputs=result, preprocess=False, api_name="predict")

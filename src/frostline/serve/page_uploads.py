@@ -42,7 +42,7 @@ def images(files: Sequence[tuple[str, Path]], largest: int) -> Iterator[tuple[st
         Refused: there are more than ``MOST_FILES``, or they come to more than ``MOST_UNPACKED``.
     """
     left = MOST_UNPACKED
-    for number, item in enumerate(_items(files, largest)):
+    for number, item in enumerate(_items(files)):
         if number >= MOST_FILES:
             raise _too_much(f"{MOST_FILES:,} files")
         data = _bytes(item, largest)
@@ -56,12 +56,10 @@ def _too_much(most: str) -> Refused:
     return Refused(413, "These are too many for the page.", f"at most {most}, at once", hint="frostline predict takes any number")
 
 
-def _items(files: Sequence[tuple[str, Path]], largest: int) -> Iterator[Item]:
+def _items(files: Sequence[tuple[str, Path]]) -> Iterator[Item]:
     for name, path in files:
         if path.suffix.lower() == ".zip":
             yield from _packed(name, path)
-        elif path.stat().st_size > largest:
-            yield Item(name, _over_large(path.stat().st_size, largest))
         else:
             yield Item(name, path)
 
@@ -91,10 +89,22 @@ def _listed(path: Path) -> int:
 def _bytes(item: Item, largest: int) -> bytes | BadImage:
     try:
         source = item.encoded()
-        data = read_file(source) if isinstance(source, Path) else source
+        return one(source, largest) if isinstance(source, Path) else _of_at_most(largest, source)
     except BadImage as error:
         return error
-    return data if len(data) <= largest else _over_large(len(data), largest)
+
+
+def one(path: Path, largest: int) -> bytes:
+    """The bytes of a file; ``BadImage`` where it is larger, unread."""
+    if (size := path.stat().st_size) > largest:
+        raise _over_large(size, largest)
+    return read_file(path)
+
+
+def _of_at_most(largest: int, data: bytes) -> bytes:
+    if len(data) > largest:
+        raise _over_large(len(data), largest)
+    return data
 
 
 def _over_large(size: int, largest: int) -> BadImage:
