@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from html import escape
@@ -35,6 +36,9 @@ from frostline.serve.page_many import ManyImages
 from frostline.serve.page_model import about
 from frostline.serve.page_one import OneImage
 from frostline.serve.page_parts import RECEIVED, Parts
+
+# Gradio asks pandas for an option that pandas has deprecated, at every event.
+warnings.filterwarnings("ignore", message=".*no_silent_downcasting")
 
 #: Bytes of one upload, and of all files of the page together.
 LARGEST_UPLOAD, MOST_KEPT = 256 * 2**20, 2 * 2**30
@@ -186,15 +190,19 @@ def _icon(path: Path) -> Path:
     return path
 
 
-#: What Gradio's own parts lack for those who do not see them: the answer is said when it changes; a button has a name in words.
+#: What Gradio's own parts lack for those who do not see them: the answer is said when it changes; of two
+#: buttons, one inside the other, only the inner one is a button, and it has a name.
 _MENDED = """
 () => {
   document.documentElement.lang = 'en';
   for (const id of ['fl-answer', 'fl-summary']) {
     document.getElementById(id)?.setAttribute('aria-live', 'polite');
   }
-  const mend = () => document.querySelectorAll('[aria-label="common.upload"]').forEach(button => {
-    button.ariaLabel = button.title = 'Add files';
+  const mend = () => document.querySelectorAll('button button').forEach(inner => {
+    const outer = inner.parentElement.closest('button');
+    outer.role = 'group';
+    outer.tabIndex = -1;
+    outer.ariaLabel = outer.title = inner.ariaLabel = 'Add files';
   });
   new MutationObserver(mend).observe(document.body, {childList: true, subtree: true});
 }
