@@ -106,7 +106,7 @@ def test_a_picture_gets_its_three_likeliest_classes(
     p = predictor.predict(drawings["Ship"])[0]
     best = np.argsort(-p)[:3]
     assert [text.split("\n")[0] for text in told] == [predictor.classes[k] for k in best]
-    assert told[0].split("\n")[-1] == f"{100 * p[best[0]]:.1f} %"
+    assert told[0].split("\n")[-1] == f"{100 * p[best[0]]:.1f}\N{NO-BREAK SPACE}%"
     assert visit.inner_text(".fl-verdict").lower() == "ship"
     assert "what speaks for ship" in visit.get_attribute(".fl-heat img", "alt")
     assert narrow(visit, PHONE)
@@ -153,7 +153,10 @@ def test_a_batch_gives_a_table_a_gallery_and_a_csv(browser: Any, page: str, arch
     assert len(rows) == 9
     assert rows[6].startswith("holiday.zip/photos/<b>broken</b>.jpg\tNot read: ")
     assert "over-large" in rows[7] or "too large" in rows[7]
-    shares = [float(text.removesuffix(" %").removeprefix("> ")) for text in visit.locator(".fl-card .fl-number").all_inner_texts()]
+    shares = [
+        float(text.split("\N{NO-BREAK SPACE}")[0].removeprefix("over "))
+        for text in visit.locator(".fl-card .fl-number").all_inner_texts()
+    ]
     assert shares == sorted(shares)
     assert len(shares) == 7
     with visit.expect_download() as coming:

@@ -45,8 +45,8 @@ WAITING = empty("The answer appears here.")
 def percent(p: float) -> str:
     """A probability for people: 97.3 %, and never a false 0 or 100."""
     if 0 < p < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.999 < p < 1 else f"{100 * p:.1f} %"
+        return "under 0.1\N{NO-BREAK SPACE}%"
+    return "over 99.9\N{NO-BREAK SPACE}%" if 0.999 < p < 1 else f"{100 * p:.1f}\N{NO-BREAK SPACE}%"
 
 
 def data_uri(image: Image8, kind: str = "PNG") -> str:
