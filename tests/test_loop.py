@@ -298,3 +298,26 @@ def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch):
     for found, expected in ((True, "bf16"), (False, "f32")):
         monkeypatch.setattr("frostline.models.device.has_bf16", lambda found=found: found)
         assert pick_precision("auto", torch.device("cpu")) == expected
+
+
+def test_freezeout_holds_parameters_from_a_share_of_the_epochs_on():
+    network = make_network("cnn-small", 3, (8, 8), seed=0)
+    first = next(name for name, _ in network.named_parameters())
+    seen = []
+
+    def look(row):
+        held = dict(network.named_parameters())[first]
+        seen.append((held.requires_grad, held.detach().clone()))
+
+    fit(network, arrays(), arrays(train=False), settings=settings(epochs=4, freezeout=(f"{first}=0.5",)), on_epoch=look)
+    assert [asks for asks, _ in seen] == [True, True, False, False]
+    assert not torch.equal(seen[0][1], seen[1][1])
+    assert torch.equal(seen[1][1], seen[2][1])
+    assert torch.equal(seen[2][1], seen[3][1])
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("pattern", ["nothing.*=0.5", "*=2", "*=frozen", "half"])
+def test_a_wrong_freezeout_is_said_before_training(pattern):
+    with pytest.raises(UserError):
+        fit(make_network("cnn-small", 3, (8, 8), seed=0), arrays(), arrays(train=False), settings=settings(freezeout=(pattern,)))

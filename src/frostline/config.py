@@ -65,6 +65,7 @@ class Settings:
     drop_activations: float = 0.0  # share of the activations at the line that are set to zero in training
     noise: float = 0.0  # added to them in training, as a share of their deviation
     rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
+    freezeout: tuple[str, ...] = ()  # pattern=share: parameters that stay as they are from this share of the epochs on
     layer_decay: float = 1.0  # factor on the learning rate from each layer, as timm groups them, to the one below it
     train_batchnorm: bool = False  # above the line: let BatchNorm take up this data's statistics
     announce: float = 0.0  # validation accuracy whose passing is said, with the time; 0: none
@@ -73,6 +74,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
+    least_steps: int = 0  # from scratch: smaller batches where an epoch would have fewer steps, but none below 64 images; 0: never
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
     find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
@@ -183,6 +185,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("dropout_share", 0, 1),
     ("shift", 0, 512),
     ("cutout", 0, 512),
+    ("least_steps", 0, 10_000),
     ("grow_from", 0, 4096),
     ("grow_share", 0, 1),
     ("patience", 0, 100_000),

@@ -136,5 +136,6 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
         training.try_soup()
     finally:
         training.best.restore()
+        training.thaw()
         training.network.eval()
     return reason

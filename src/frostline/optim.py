@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -82,6 +82,30 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
             group |= {"use_muon": turned} if settings.optimizer == "muon" else {}
             groups.setdefault((rate, decayed, turned), group)["params"].append(parameter)
     return list(groups.values())
+
+
+def frozen_by(names: Iterable[str], freezeout: Sequence[str], done: float) -> set[str]:
+    """The names that one of the settings' ``freezeout`` patterns holds once this share of the epochs, 0 to 1, is over.
+
+    Early layers settle first, and a network whose lowest layers are frozen has less to go back through (Brock et al. 2017,
+    "FreezeOut", arXiv 1706.04983).
+
+    Raises:
+        UserError: a pattern without a share between 0 and 1, or one that no name matches.
+    """
+    held: set[str] = set()
+    names = list(names)
+    for text in freezeout:
+        pattern, share = _rule(text)
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if share is None or not 0 <= share <= 1 or not matching:
+            raise UserError(
+                "A pattern of 'freezeout' names parameters and a share of the epochs.",
+                expected="for example body.0.*=0.5, of " + ", ".join(names[:8]),
+                received=text,
+            )
+        held |= matching if done >= share else set()
+    return held
 
 
 def _can_be_turned(name: str, parameter: Tensor) -> bool:

@@ -20,7 +20,7 @@ from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
 from frostline.models.device import make_fabric, pick_device, pick_precision
 from frostline.models.layers import seeded, switch_dropout
-from frostline.optim import Schedule, make_optimizer, parameter_groups
+from frostline.optim import Schedule, frozen_by, make_optimizer, parameter_groups
 from frostline.progress import Stage
 from frostline.stopping import StopRule
 
@@ -75,6 +75,8 @@ class Training:
             raise UserError("There is nothing to train: every parameter of the network is frozen.")
         optimizer = make_optimizer(groups, settings)
         self.schedule = Schedule(optimizer, settings, len(batches))
+        self.trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        frozen_by(self.trainable, settings.freezeout, 0.0)  # a wrong pattern is said before anything is trained
         self.fabric = make_fabric(self.device, self.precision)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.loss, self.penalty = make_loss(settings, batches.labels), make_penalty(network)
@@ -168,6 +170,7 @@ class Training:
 
     def _steps(self, number: int, bar: Stage) -> Row:
         self.network.train()
+        self._freeze_out(number / self.settings.epochs)
         switch_dropout(self.network, number < math.ceil(self.settings.epochs * self.settings.dropout_share))
         sums, started = Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY
@@ -180,6 +183,18 @@ class Training:
             if last:
                 break
         return {"steps": self.steps, **sums.row(), "images_per_second": sum(sums.sizes) / (time.monotonic() - started)}
+
+    def _freeze_out(self, done: float) -> None:
+        """Let the optimizer and the backward pass leave out what ``freezeout`` holds from here on."""
+        held = frozen_by(self.trainable, self.settings.freezeout, done)
+        for name, parameter in self.trainable.items():
+            parameter.requires_grad_(name not in held)
+            if name in held:
+                parameter.grad = None
+
+    def thaw(self) -> None:
+        """Let everything that trained ask for gradients again: what was held at the end was trained too."""
+        self._freeze_out(-1.0)
 
     def _judged(self, row: Row) -> Row:
         row = {**row, **self.validate()}
