@@ -38,12 +38,14 @@ class Bodies:
             Gone: the client went away.
         """
         self._check_headers(request)
-        body = bytearray()
+        body, size = bytearray(), 0
         try:
             await self._read(request, body)
-            yield bytes(body)
+            size, whole = len(body), bytes(body)
+            body.clear()  # one copy is enough while the answer is made
+            yield whole
         finally:
-            self.held -= len(body)
+            self.held -= size or len(body)
 
     def _check_headers(self, request: Request) -> None:
         encoding = request.headers.get("content-encoding", "identity")
