@@ -174,6 +174,7 @@ LAYERS = [
     "explain",
     # the page and the whole service
     "serve.page_examples",
+    "serve.page_gradio",
     "serve.page_guard",
     "serve.page_uploads",
     "serve.page_words",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -41,11 +43,22 @@ def predictor() -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app() -> Any:
     from frostline.serve.api import create_app
 
     models = {"small": Predictor("inside", precision="f32", batch=4)}
-    with live(create_app(models, ServeSettings(page=True, max_request_bytes=20_000_000))) as port:
+    return create_app(models, ServeSettings(page=True, max_request_bytes=20_000_000))
+
+
+@pytest.fixture(scope="module")
+def blocks(app: Any) -> Any:
+    """What Gradio serves."""
+    return app.routes[-1].app.app.get_blocks()
+
+
+@pytest.fixture(scope="module")
+def page(app: Any) -> Iterator[str]:
+    with live(app) as port:
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -203,8 +216,25 @@ def test_the_page_says_what_the_predictor_says(page: str, predictor: Predictor, 
             assert abs(each["probability"] - p[predictor.classes.index(each["class"])]) <= 1e-4 + 10**-PLACES
 
 
+def test_what_was_sent_is_cleared_and_the_drawings_stay(page: str, drawings: dict[str, Path], blocks: Any) -> None:
+    from gradio.route_utils import delete_files_created_by_app
+    from gradio_client import Client, handle_file
+
+    from frostline.serve.page_gradio import RECEIVED, private_folder
+
+    picture = drawings["Car"].rename(drawings["Car"].with_name("private.png"))
+    Client(page, verbose=False, analytics_enabled=False).predict(handle_file(picture), "small", api_name="/predict")
+    assert len(list((private_folder() / RECEIVED).rglob("private.png"))) == 1
+    delete_files_created_by_app(blocks, age=None)
+    assert list((private_folder() / RECEIVED).rglob("private.png")) == []
+    assert len(list((private_folder() / "drawings").glob("*.png"))) == len(drawings)
+    icons = [each.icon["path"] for each in blocks.blocks.values() if getattr(each, "icon", None)]
+    assert len(icons) == len(drawings)
+    assert [icon for icon in icons if not Path(icon).is_file()] == []
+
+
 def test_files_lie_in_a_private_folder_of_the_process(page: str) -> None:
-    from frostline.serve.page import private_folder
+    from frostline.serve.page_gradio import private_folder
 
     folder = private_folder()
     assert os.environ["GRADIO_TEMP_DIR"] == str(folder / "received")
@@ -217,3 +247,9 @@ def test_several_processes_are_refused() -> None:
 
     with pytest.raises(UserError, match="single process"):
         ServeSettings(page=True, workers=2)
+
+
+def test_without_gradio_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['gradio'] = None; import frostline.serve.page_gradio"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'frostline[page]'" in ran.stderr

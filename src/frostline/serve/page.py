@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Mapping
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,29 +10,17 @@ from typing import Any
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
-from frostline.errors import UserError
 from frostline.serve.metrics import Metrics
-from frostline.serve.predictor import Predictor
-from frostline.serve.service import Service
-from frostline.serve.settings import ServeSettings
-
-# Read when Gradio is imported: nothing is counted, looked up or kept elsewhere.
-os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_RUN_HISTORY="False")
-
-try:
-    import gradio as gr
-except ImportError as missing:
-    raise UserError("The page needs Gradio, which is not installed.", hint="pip install 'frostline[page]'") from missing
-
 from frostline.serve.page_examples import write_drawings
+from frostline.serve.page_gradio import gr, private_folder
 from frostline.serve.page_guard import Guard
 from frostline.serve.page_many import ManyImages
 from frostline.serve.page_model import about
 from frostline.serve.page_one import OneImage
-from frostline.serve.page_parts import RECEIVED, Parts
-
-# Gradio asks pandas for an option that pandas has deprecated, at every event.
-warnings.filterwarnings("ignore", message=".*no_silent_downcasting")
+from frostline.serve.page_parts import Parts
+from frostline.serve.predictor import Predictor
+from frostline.serve.service import Service
+from frostline.serve.settings import ServeSettings
 
 #: Bytes of one upload, and of all files of the page together.
 LARGEST_UPLOAD, MOST_KEPT = 256 * 2**20, 2 * 2**30
@@ -48,19 +30,6 @@ CLEARED_EVERY_S, KEPT_S = 300, 1500
 DRAWINGS = "drawings"
 _LOOKS = Path(__file__).with_name("page.css")
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
-
-
-@cache
-def private_folder() -> Path:
-    """The page's files of this process, which nobody else can read; deleted when the process ends.
-
-    Gradio reads where they go from the environment whenever it needs it.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="frostline-page-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / RECEIVED).mkdir()
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / RECEIVED)
-    return folder
 
 
 def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: ServeSettings) -> FastAPI:

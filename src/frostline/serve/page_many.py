@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 
 from frostline.batch import write_rows
@@ -18,7 +17,8 @@ from frostline.files import write_text
 from frostline.row_formats import Row
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
-from frostline.serve.page_parts import RECEIVED, Parts
+from frostline.serve.page_gradio import RECEIVED, gr
+from frostline.serve.page_parts import Parts
 from frostline.serve.page_uploads import images, received
 from frostline.serve.page_words import Pictured
 from frostline.serve.refusals import Refused, of_image

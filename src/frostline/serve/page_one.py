@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from frostline.decode import BadImage
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
+from frostline.serve.page_gradio import gr
 from frostline.serve.page_parts import Parts
 from frostline.serve.page_uploads import one, received
 from frostline.serve.reading import read_one
@@ -124,7 +123,10 @@ class OneImage:
 
 
 def _button(name: str, path: Path) -> gr.Button:
-    return gr.Button(name, icon=str(path), size="sm", min_width=90, elem_classes="fl-drawing")
+    button = gr.Button(name, icon=str(path), size="sm", min_width=90, elem_classes="fl-drawing")
+    if button.icon:  # Gradio copies it, and would delete the copy with what people have sent
+        button.keep_in_cache.add(button.icon["path"])
+    return button
 
 
 def _giving(path: Path) -> Any:

@@ -20,8 +20,6 @@ from frostline.serve.refusals import Overloaded, Refused
 from frostline.serve.service import Model, Row, Service
 
 Image8 = NDArray[np.uint8]
-#: Where, in the page's folder, Gradio keeps what was sent and what is to be downloaded: what it deletes after a while.
-RECEIVED = "received"
 #: Seconds between two tries of a batch to get into a full queue.
 PATIENCE_S = 0.2
 
