@@ -113,7 +113,7 @@ def test_the_container_s_install_steps_give_a_server(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     for line in of("RUN")[:2]:
         command = line.replace("python -m venv", f"{sys.executable} -m venv").replace("/opt/frostline", str(place))
-        subprocess.run(shlex.split(command), cwd=build, env=environment, check=True)
+        subprocess.run(shlex.split(command), cwd=build, env=environment, check=True, capture_output=True)
     run = {**environment, "PATH": f"{place}/bin:{environment['PATH']}", "PORT": str(free_port()), "HOST": "127.0.0.1"}
     run |= {"FROSTLINE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
     code = "import importlib.util as u; print([n for n in ('torch', 'timm') if u.find_spec(n)])"
@@ -124,9 +124,10 @@ def test_the_container_s_install_steps_give_a_server(tmp_path):
         address = f"http://127.0.0.1:{run['PORT']}"
         assert json.loads(asked(f"{address}/readyz", process)) == {"status": "ready"}
         assert b"<title>" in asked(f"{address}/", process) or b"gradio" in asked(f"{address}/", process)
-        health = shlex.split(of("HEALTHCHECK")[0].partition("CMD ")[2].replace("[", "").replace("]", "").replace('",', '"'))
+        health = json.loads(of("HEALTHCHECK")[0].partition("CMD ")[2])
         assert subprocess.run([place / "bin" / health[0], *health[1:]], env=run, check=False).returncode == 0
     finally:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+        ended = process.wait(30)
+    assert ended == 0
     assert list(tmp_path.glob("frostline-page-*")) == []
