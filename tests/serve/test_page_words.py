@@ -39,6 +39,14 @@ def test_a_doubtful_answer_says_so_first():
     assert "<b>" not in html
 
 
+@pytest.mark.parametrize("p", [(0.95, 0.03, 0.02), (0.3, 0.6, 0.1)])
+def test_a_threshold_that_somebody_has_set_promises_nothing(p):
+    html = words.said(said(*p, sure_from=0.9), 0.9, 3, measured=False)
+    assert "from 90.0\N{NO-BREAK SPACE}% on" in html
+    assert "99 of 100" not in html
+    assert "stands by" not in html
+
+
 def test_without_a_threshold_nothing_is_promised():
     html = words.said(said(0.95, 0.03, 0.02, sure_from=None), None, 3)
     assert "no threshold" in html

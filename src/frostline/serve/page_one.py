@@ -47,7 +47,8 @@ class OneImage:
         if found is None:
             return words.WAITING
         model = self.parts.service.default if found.error else self.parts.model(name)
-        return words.said(found, self.parts.service.sure_from(model), len(model.predictor.classes))
+        service = self.parts.service
+        return words.said(found, service.sure_from(model), len(model.predictor.classes), service.settings.sure_from is None)
 
     async def as_json(self, picture: Payload, name: str | None) -> dict[str, Any]:
         """The answer as ``POST /predict`` gives it, for programs."""

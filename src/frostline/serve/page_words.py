@@ -56,8 +56,15 @@ def data_uri(image: Image8, kind: str = "PNG") -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def said(answer: Answer, sure_from: float | None, classes: int) -> str:
-    """The answer for one image: the verdict in words, then the likeliest classes as bars."""
+def said(answer: Answer, sure_from: float | None, classes: int, measured: bool = True) -> str:
+    """The answer for one image: the verdict in words, then the likeliest classes as bars.
+
+    Args:
+        answer: what the model says.
+        sure_from: the threshold that it was said with.
+        classes: K.
+        measured: the threshold is the model's own, from which on 99 % were right on validation, not one that somebody has set.
+    """
     if answer.error is not None:
         return refused(answer.error)
     name, p = answer.top[0]
@@ -66,19 +73,21 @@ def said(answer: Answer, sure_from: float | None, classes: int) -> str:
     caution = f"The model always chooses among its {classes:,} classes, even for a picture of something else."
     return (
         f'<div class="fl-answer fl-{kind}"><p class="fl-verdict">{verdict}</p>'
-        f'<p class="fl-words">{_meaning(name, p, answer.sure, sure_from)}</p>{_bars(answer)}<p class="fl-small">{caution}</p></div>'
+        f'<p class="fl-words">{_meaning(answer, sure_from, measured)}</p>{_bars(answer)}<p class="fl-small">{caution}</p></div>'
     )
 
 
-def _meaning(name: str, p: float, sure: bool | None, sure_from: float | None) -> str:
-    if sure is None or sure_from is None:
+def _meaning(answer: Answer, sure_from: float | None, measured: bool) -> str:
+    (name, p), told = answer.top[0], "" if sure_from is None else percent(sure_from)
+    if answer.sure is None:
         return f"{percent(p)} probable, by the model's own reckoning. It has no threshold below which it says “not sure”."
-    if sure:
-        return f"Sure: {percent(p)}. When the model was checked, 99 of 100 answers this certain were right."
-    return (
-        f"The best guess is <strong>{escape(name)}</strong> with {percent(p)}. The model stands by an answer only from "
-        f"{percent(sure_from)} on; below that it is wrong too often to rely on."
-    )
+    if answer.sure:
+        why = "When the model was checked, 99 of 100 answers this certain were right."
+        return f"Sure: {percent(p)}. {why if measured else f'Here answers count as sure from {told} on.'}"
+    guess = f"The best guess is <strong>{escape(name)}</strong> with {percent(p)}."
+    if measured:
+        return f"{guess} The model stands by an answer only from {told} on; below that it is wrong too often to rely on."
+    return f"{guess} Here answers count as sure only from {told} on."
 
 
 def _bars(answer: Answer) -> str:
