@@ -67,7 +67,7 @@ def said(answer: Answer, sure_from: float | None, classes: int, measured: bool =
     """
     if answer.error is not None:
         return refused(answer.error)
-    name, p = answer.top[0]
+    name = answer.top[0][0]
     verdict = "Not sure" if answer.sure is False else escape(name)
     kind = {True: "sure", False: "unsure", None: "open"}[answer.sure]
     caution = f"The model always chooses among its {classes:,} classes, even for a picture of something else."
