@@ -63,6 +63,25 @@ def test_it_predicts_and_judges(base, tmp_path):
     assert (scores["accuracy"], scores["n"]) == (1.0, 6)
 
 
+def test_the_classifier_inside_predicts(base, tmp_path):
+    photo = put(tmp_path / "photo.jpg", encoded(Image.new("RGB", (40, 30), (90, 140, 220)), "JPEG"))
+    rows = json.loads(run(base, "frostline", "predict", photo, "--format", "json"))
+    assert sum(entry["probability"] for entry in rows[0]["top"]) > 0.5
+
+
+def test_what_an_extra_brings_is_asked_for(base, tmp_path):
+    """A mistake of the user's, said with the command that mends it."""
+    photo = put(tmp_path / "photo.png", encoded(Image.new("RGB", (8, 8)), "PNG"))
+    ran = subprocess.run(
+        [base / "bin" / "frostline", "predict", photo, "--output", tmp_path / "a.parquet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "pip install pyarrow" in ran.stderr
+
+
 def test_training_says_what_to_install(base, tmp_path):
     """A mistake of the user's, said without a traceback: exit code 2."""
     command = [base / "bin" / "frostline", "train", tmp_path, "--recipe", "cnn-small", "--out", base / "run"]
