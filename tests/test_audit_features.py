@@ -82,7 +82,7 @@ def test_the_table_the_picture_and_the_words(inspected):
     assert {"id", "split", "class", "suggested", "score"} < set(rows[0])
     with Image.open(out / "label_errors.png") as image:
         assert image.size[0] > 300
-    assert f"{len(rows)} of 115 labels are probably wrong, say heads trained on other images of train." in said
+    assert f"{len(rows)} of 115 labels may be wrong: heads trained on other images of train say another class." in said
 
 
 def test_what_is_unlike_all_others_is_far(inspected):

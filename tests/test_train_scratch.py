@@ -9,7 +9,9 @@ from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
+from frostline.recipes import recipe
 from frostline.serve.predictor import Predictor
+from frostline.train_scratch import batch_size
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -61,6 +63,13 @@ def test_images_grow_to_their_own_size(splits, tmp_path):
     assert list(dict.fromkeys(sizes)) == [(8, 8), (16, 16), (24, 24)]
     assert sizes.count((24, 24)) == 2 * sizes.count((8, 8))
     assert seen[-1] == (False, (24, 24))
+
+
+@pytest.mark.parametrize(("images", "wanted"), [(48_000, 500), (24_000, 500), (10_000, 208), (3_072, 64), (1_455, 64), (20, 64)])
+def test_small_data_gets_smaller_batches(images, wanted):
+    assert batch_size(images, recipe("fast-94")) == wanted
+    assert batch_size(images, recipe("fast-94").with_values(least_steps=0)) == 500
+    assert batch_size(images, recipe("fast-94").with_values(batch_size=30)) == 30
 
 
 def test_a_network_for_one_size_cannot_grow(splits, tmp_path):

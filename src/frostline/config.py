@@ -74,6 +74,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
+    least_steps: int = 0  # from scratch: smaller batches where an epoch would have fewer steps, but none below 64 images; 0: never
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
     find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
@@ -184,6 +185,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("dropout_share", 0, 1),
     ("shift", 0, 512),
     ("cutout", 0, 512),
+    ("least_steps", 0, 10_000),
     ("grow_from", 0, 4096),
     ("grow_share", 0, 1),
     ("patience", 0, 100_000),

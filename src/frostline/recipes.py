@@ -126,6 +126,7 @@ _FAST: dict[str, Any] = {
     "rates": ("head.*=0.05", "*.bias=0.05", "*=1"),
     "schedule": "linear",
     "batch_size": 500,
+    "least_steps": 48,
     "label_smoothing": 0.2,
     "alternate": True,
     "grow_from": 20,

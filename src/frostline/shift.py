@@ -52,7 +52,8 @@ def judge_shift(
     Returns:
         n and clean (accuracy) with its interval; corruptions: accuracies at the five severities by name; by_corruption and
         by_severity: their means; mean_corrupted (accuracy over all of them); curves: for each a list of (how much, accuracy);
-        what ``judge.evaluate`` adds; stated: what others state, where the data is CIFAR-10; seconds.
+        what ``judge.evaluate`` adds; stated: what others state, where the data is CIFAR-10; seconds of all,
+        and seconds_to_corruptions: until all of those were judged.
     """
     started = time.monotonic()
     predictor = Predictor(model, precision)
@@ -67,7 +68,7 @@ def judge_shift(
         for name in CORRUPTIONS:
             found[name] = [judged.accuracy(_corrupting(name, severity), bar.advance) for severity in SEVERITIES]
             bar.note(name)
-    table = np.array(list(found.values()))
+    table, corrupted = np.array(list(found.values())), time.monotonic()
     with stage("curves", sum(len(amounts) for _, amounts in CURVES.values())) as bar:
         curves = {
             name: [(amount, judged.accuracy(_by(change, amount), bar.advance)) for amount in amounts]
@@ -85,6 +86,7 @@ def judge_shift(
         **about,
         "stated": {name: list(both) for name, both in STATED.items()} if str(data).split(":")[0] == "cifar10" else {},
         "seconds": round(time.monotonic() - started, 1),
+        "seconds_to_corruptions": round(corrupted - started, 1),
     }
 
 

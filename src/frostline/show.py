@@ -140,7 +140,7 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
 
 
 def _label_errors(found: Mapping[str, Any] | None, folder: Path) -> None:
-    """How many labels are probably wrong, and what can be done with the list."""
+    """How many labels may be wrong, and what can be done with the list."""
     if found is None:
         console.print("Label errors are not sought in pixels: name a network, for example --backbone densenet169.")
         return
@@ -148,7 +148,8 @@ def _label_errors(found: Mapping[str, Any] | None, folder: Path) -> None:
         console.print(f"Labels of {name} are not judged: {count:,} images, too few different ones.")
     splits = " and ".join(found["learned_from"])
     console.print(
-        f"{found['estimated']:,} of {found['judged']:,} labels are probably wrong, say heads trained on other images of {splits}."
+        f"{found['estimated']:,} of {found['judged']:,} labels may be wrong: heads trained on other images of {splits} say another "
+        "class. The likeliest come first."
     )
     if found["estimated"]:
         console.print(f"Look through {folder / 'label_errors.csv'}; 'train' takes it as --relabel or --exclude.")

@@ -34,6 +34,8 @@ from frostline.trained import Trained, judged_by_graph
 
 #: Images, or views of them, that are judged at once.
 JUDGED = 500
+#: Batches that shrink for the sake of ``least_steps`` keep so many images (measured: docs/log.md).
+FEWEST = 64
 #: Side to which photos are reduced for a network that is trained from scratch.
 PHOTOS = 64
 
@@ -74,6 +76,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         record={
             **fitted.record(),
             "train_images": len(splits.train),
+            "batch_size": batches.batch_size,
             "validation_images": len(splits.validation),
             **calibrated,
         },
@@ -95,7 +98,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     batches = ArrayBatches(
         train,
         splits.train.labels,
-        settings.batch_size,
+        batch_size(len(train), settings),
         seed=settings.seed,
         shuffle=True,
         balanced=settings.balance == "sampling",
@@ -108,6 +111,16 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         ArrayBatches(validation, splits.validation.labels, JUDGED // views, views=views, **common) for views in (1, settings.views)
     )
     return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging, served
+
+
+def batch_size(images: int, settings: Settings) -> int:
+    """Images in a batch of training: the settings', or fewer where so few ``images`` would give less than ``least_steps`` steps.
+
+    Batches do not shrink below ``FEWEST``: a step of Muon is as long however few images it comes from, and goes astray.
+    """
+    if not settings.least_steps:
+        return settings.batch_size
+    return min(settings.batch_size, max(FEWEST, images // settings.least_steps))
 
 
 def _check_sizes(network: nn.Module, sizes: Sequence[tuple[int, int]], settings: Settings) -> None:

@@ -100,7 +100,10 @@ def _pictures(facts: Facts, source: str) -> list[Block]:
             f"Images of {source} that are nearly the same, in twos",
             "Pairs of near duplicates, with split and class.",
         ),
-        "label_errors.png": (f"Likely label errors of {source}", "Images whose label is probably wrong, with the given class."),
+        "label_errors.png": (
+            f"Likely label errors of {source}",
+            "Images whose label may be wrong, the likeliest first, with the given class.",
+        ),
     }
     blocks: list[Block] = []
     for name, (caption, alt) in words.items():
