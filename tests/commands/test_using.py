@@ -107,6 +107,19 @@ def test_ctrl_c_says_how_to_go_on(run, toy, photos, tmp_path, monkeypatch):
     assert "is finished" in run(*command, "--resume")[2]
 
 
+@pytest.mark.parametrize("output", [None, "a.json"])
+def test_ctrl_c_says_that_nothing_is_kept(run, toy, photos, tmp_path, monkeypatch, output):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(batch, "predict_items", interrupted)
+    code, _, err = run(photos, "--model", toy, *(("--output", tmp_path / output) if output else ()))
+    assert code == 130
+    assert "Interrupted; nothing is kept" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
