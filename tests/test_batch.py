@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from frostline.batch import Asked, predict_files, predict_to
 from frostline.errors import UserError
 from frostline.items import Item
 from frostline.listing import listed
+from frostline.progress import Stage
 from frostline.serve.predictor import Predictor
 
 
@@ -185,7 +188,7 @@ def test_only_what_is_missing_is_predicted_again(photos, predictor, tmp_path, mo
     read = []
     monkeypatch.setattr(batch, "read_stored", lambda source, preprocess: read.append(source.name) or flat_pixels())
     predict_to(predictor, asked(photos), tmp_path / "a.jsonl", resume=True)
-    assert read == ["00a.png", "08.png", "09.png", "10.png"]
+    assert sorted(read) == ["00a.png", "08.png", "09.png", "10.png"]
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 12
 
 
@@ -228,3 +231,36 @@ def test_a_failure_leaves_what_was_there(photos, predictor, tmp_path, monkeypatc
         predict_to(predictor, asked(photos, "json"), tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == "before"
     assert not list(tmp_path.glob(".a.json*"))
+
+
+# progress
+
+
+def test_how_many_there_are_is_counted_meanwhile(photos, monkeypatch):
+    told = threading.Event()
+
+    class Shown(Stage):
+        is_shown = True
+
+        def expect(self, total):
+            self.total = total
+            told.set()
+
+    shown = Shown(None, None)
+    monkeypatch.setattr(batch, "stage", lambda _: nullcontext(shown))
+    with batch._shown(asked(photos), already=4):
+        assert told.wait(30)
+    assert shown.total == 7
+
+
+def test_a_list_is_not_read_twice(photos, monkeypatch):
+    class Shown(Stage):
+        is_shown = True
+
+    def items():
+        raise AssertionError("counted")
+
+    monkeypatch.setattr(batch, "stage", lambda _: nullcontext(Shown(None, None)))
+    with batch._shown(Asked(items, 1, None, "csv", counted=False)) as bar:
+        bar.advance()
+    assert "count" not in {thread.name for thread in threading.enumerate()}

@@ -238,8 +238,15 @@ def test_a_graph_without_probabilities(folder):
     text = (folder / "graph.xml").read_text()
     (folder / "graph.xml").write_text(text.replace('"probabilities"', '"others"'))
     resign(folder)
-    with pytest.raises(UserError, match="graph cannot be compiled"):
-        Predictor(folder)
+    assert "probabilities nothing" in refused(folder, "not of the model that its card describes").received
+
+
+def test_a_graph_of_other_images_or_classes(folder):
+    card = json.loads((folder / "model.json").read_text())
+    resign(folder, preprocess={**card["preprocess"], "stored": [50_000, 50_000]})
+    assert "images [?,8,8,3]" in refused(folder, "not of the model that its card describes").received
+    resign(folder, preprocess=card["preprocess"], classes=["red", "green"])
+    assert "probabilities [?,3]" in refused(folder, "not of the model that its card describes").received
 
 
 @pytest.mark.parametrize("name", ["graph.bin", "model.json"])

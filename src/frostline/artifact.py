@@ -142,7 +142,20 @@ def read_model(folder: Path) -> tuple[ModelCard, ov.Model | None]:
     if GRAPH not in card.values["files"] or not vino.available:
         return card, None
     try:
-        return card, engine.read_graph(folder / GRAPH)
+        graph = engine.read_graph(folder / GRAPH)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder / GRAPH} cannot be read.", received=reason) from error
+    _check_fit(folder, graph, card)
+    return card, graph
+
+
+def _check_fit(folder: Path, graph: ov.Model, card: ModelCard) -> None:
+    """The graph must take images of the card's stored size and answer with as many classes as the card has names."""
+    found = {name: str(port.get_partial_shape()) for port in (*graph.inputs, *graph.outputs) for name in port.get_names()}
+    height, width = card.preprocess.stored
+    wanted = {"images": f"[?,{height},{width},3]", "probabilities": f"[?,{len(card.classes)}]"}
+    told = {name: found.get(name, "nothing") for name in wanted}
+    if told != wanted:
+        expected, received = (", ".join(f"{name} {shape}" for name, shape in each.items()) for each in (wanted, told))
+        raise UserError(f"The graph of {folder} is not of the model that its card describes.", expected=expected, received=received)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,6 +145,22 @@ class Asked:
     sure_from: float | None
     form: str
     counted: bool = True
+
+
+def answered(predictor: Predictor, asked: Asked, output: Path | None, resume: bool) -> Counter:
+    """Predict into a file, or to standard output where there is none; after Ctrl-C it is said what is kept."""
+    try:
+        if output is None:
+            found = predict_out(predictor, asked, sys.stdout, shown=not sys.stdout.isatty())
+            sys.stdout.flush()
+        else:
+            found = predict_to(predictor, asked, output, resume)
+            say(f"{found.rows:,} images, of which {found.failed:,} could not be read: {output}")
+    except KeyboardInterrupt:
+        if output is None or asked.form not in RESUMABLE:
+            say("Interrupted; nothing is kept. An --output in jsonl or csv can be resumed.", "yellow")
+        raise
+    return found
 
 
 def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = False) -> Counter:

@@ -86,9 +86,9 @@ class Unfinished:
     def _has(self, name: str) -> bool:
         if not len(self._done):
             return False
-        key = np.bytes_(_digest(name))
-        at = int(np.searchsorted(self._done, key))
-        return at < len(self._done) and bool(self._done[at] == key)
+        digest = _digest(name)
+        at = int(np.searchsorted(self._done, np.array(digest, "S16")))
+        return self._done[at : at + 1].tobytes() == digest  # as bytes: NumPy's text forgets zeros at the end
 
     @contextmanager
     def rows_below(self) -> Iterator[tuple[TextIO, bool]]:

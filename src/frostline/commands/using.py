@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def predict(
     precision: PrecisionOption = None,
 ) -> None:
     """Classify images with a saved model; exit code 1 if some could not be read."""
-    from frostline.batch import Asked, predict_out, predict_to
+    from frostline.batch import Asked, answered
     from frostline.inside import MODEL
     from frostline.listing import LIST, listed
     from frostline.progress import say
@@ -54,16 +55,11 @@ def predict(
         say("Model: the classifier inside, for CIFAR-10's ten classes; --model RUN is for your own.")
     predictor = Predictor(model or MODEL, precision or "auto")
     sure_from = predictor.card.sure_from if sure is None else sure
-    asked = Asked(
-        lambda: listed(paths, recursive=recursive, stdin=sys.stdin.buffer), top, sure_from, chosen, counted=LIST not in paths
-    )
+    stdin = sys.stdin.buffer if LIST in paths else None
+    items = partial(listed, paths, recursive=recursive, stdin=stdin)
+    asked = Asked(items, top, sure_from, chosen, counted=stdin is None)
     try:
-        if output is not None:
-            found = predict_to(predictor, asked, output, resume)
-            say(f"{found.rows:,} images, of which {found.failed:,} could not be read: {output}")
-        else:
-            found = predict_out(predictor, asked, sys.stdout, shown=not sys.stdout.isatty())
-            sys.stdout.flush()
+        found = answered(predictor, asked, output, resume)
     except BrokenPipeError:  # whoever reads has had enough; the interpreter would complain when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(CLOSED_PIPE) from None
