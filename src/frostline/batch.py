@@ -25,6 +25,7 @@ from frostline.listing import listed
 from frostline.progress import Stage, say, stage
 from frostline.resuming import RESUMABLE, Unfinished
 from frostline.row_formats import PARQUET, Counter, Row, write_parquet, write_text
+from frostline.serve.answers import best_classes, is_sure
 from frostline.serve.predictor import Predictor
 from frostline.stored import read_stored
 
@@ -87,8 +88,7 @@ class _Block:
                 yield Row(name, error=error)
                 continue
             p = next(found)
-            best = tuple((classes[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:top])
-            yield Row(name, best, sure=None if sure_from is None else bool(p.max() >= sure_from))
+            yield Row(name, best_classes(p, classes, top), sure=is_sure(p, sure_from))
 
 
 def _images(predictor: Predictor, items: Iterable[Item], waiting: deque[_Block]) -> Iterator[NDArray[np.uint8]]:
