@@ -13,14 +13,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """Headless Chromium; the test is skipped, with the reason, where there is none."""
+def chromium(*flags: str) -> Iterator[Any]:
+    """Headless Chromium with these flags; the test is skipped, with the reason, where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api")
     pytest.importorskip("axe_playwright_python")
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is on the path ('apt install chromium')")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *flags])
         yield browser
         browser.close()

@@ -64,7 +64,7 @@ def page(app: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as found:
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as found:
         yield found
 
 
@@ -177,6 +177,36 @@ def test_a_batch_gives_a_table_a_gallery_and_a_csv(browser: Any, page: str, arch
     table = list(csv.DictReader(io.StringIO(Path(coming.value.path()).read_text())))
     assert table[0]["path"] == "holiday.zip/photos/Ship.png"
     assert sum(bool(row["error"]) for row in table) == 2
+    visit.context.close()
+
+
+@pytest.mark.slow
+def test_camera_clipboard_and_keyboard_are_ways_in_too(browser: Any, page: str) -> None:
+    visit, _ = opened(browser, page)
+    visit.context.grant_permissions(["camera", "clipboard-read", "clipboard-write"])
+    visit.get_by_label("Capture from camera").click()
+    visit.get_by_text("Click to Access Webcam").click()
+    visit.wait_for_function("document.querySelector('#fl-picture video')?.videoWidth > 0")
+    visit.get_by_label("capture photo").click()
+    visit.wait_for_selector(".fl-bars")
+    visit.reload()
+    visit.wait_for_selector("#fl-answer .fl-empty")
+    visit.evaluate(
+        """async () => {
+          const canvas = document.createElement('canvas');
+          const blob = await new Promise(done => canvas.toBlob(done, 'image/png'));
+          await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+        }"""
+    )
+    visit.get_by_label("Paste from clipboard").click()
+    visit.wait_for_selector(".fl-bars")
+    visit.reload()
+    visit.wait_for_selector("#fl-answer .fl-empty")
+    for _ in range(13):  # three tabs, four ways to a picture, then the drawings
+        visit.keyboard.press("Tab")
+    assert visit.evaluate("document.activeElement.innerText.trim()") == "Cup"
+    visit.keyboard.press("Enter")
+    visit.wait_for_selector(".fl-unsure")
     visit.context.close()
 
 
