@@ -105,11 +105,10 @@ def free_port() -> int:
 
 def commands(peers: Path, model: Path, way: tuple[int, int], ports: Sequence[int]) -> dict[str, list[Any]]:
     mine = [sys.executable, "-m", "frostline", "serve", "--model", f"bench={model}", "--no-page", "--port", ports[0]]
-    theirs = [peers, HERE / "serving_contestants.py"]
     return {
         "frostline": mine,
-        "flask + keras-tensorflow": [*theirs, "flask", ports[1]],
-        "litserve": [*theirs, "litserve", ports[2], model, *way],
+        "flask + keras-tensorflow": [peers, HERE / "serving_flask.py", ports[1]],
+        "litserve": [peers, HERE / "serving_litserve.py", ports[2], model, *way],
     }
 
 
