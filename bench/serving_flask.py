@@ -2,8 +2,8 @@
 
     python bench/serving_flask.py PORT
 
-Runs in the environment of bench/serving-requirements.txt, behind waitress. The network is Keras' own MobileNetV2 at 160, with random
-weights (as fast as any), as a compiled function rather than ``predict``, which is slower for single images; Pillow decodes.
+Runs in the environment of bench/serving-requirements.txt, behind waitress. The network is Keras' own MobileNetV2 at 160, with
+random weights (as fast as any), as a compiled function rather than ``predict``, which is slower for single images; Pillow decodes.
 """
 
 from __future__ import annotations

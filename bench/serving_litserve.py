@@ -31,7 +31,7 @@ class Classifier(ls.LitAPI):
 
         self.model = Predictor(self.folder, batch=self.size, threads=max(1, cores() // self.workers))
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request):  # without an annotation: LitServe then hands over the form
         from frostline.stored import read_stored
 
         return read_stored(request["file"].file.read(), self.model.card.preprocess)
