@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The real data and weights that tests marked "real" read; see docs/evaluation.md.
 SHARED := ../shared
-SOURCES := src tests bench scripts docs
+SOURCES := src tests bench scripts docs app.py
 
 .PHONY: help setup demo example-report test lint format fast-tests test-install test-slow test-real lock bench docs clean
 

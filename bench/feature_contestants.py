@@ -75,7 +75,7 @@ def inference(frozen: Any, n: int) -> float:
     from frostline.vino import ov
 
     batch = frozen.engine.batch
-    queue = ov.AsyncInferQueue(frozen.engine.compiled, len(frozen.engine.requests))
+    queue = ov.AsyncInferQueue(frozen.engine.compiled, frozen.engine.ahead)
     block = drawn_images(batch, *frozen.preprocess.stored)
 
     def run() -> None:

@@ -9,11 +9,12 @@ import pytest
 from toymodel import CLASSES, probabilities, write_toy
 
 from frostline import artifact, engine
-from frostline.artifact import Compiled, read_model, replay_selftest, write_model
+from frostline.artifact import Compiled, read_model, write_model
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json
 from frostline.model_card import FILES, GRAPH_FILES, read_card, seen_digests
+from frostline.selftest import replay_selftest
 
 ALL = sorted([*FILES, *GRAPH_FILES])
 SEEN = {bytes([number]) * 15 + b"\0" for number in range(5)} | {b"\0" * 16}
@@ -155,7 +156,7 @@ def test_files_beside_it_do_no_harm(folder):
 def test_nothing_is_unpickled(folder):
     """Object arrays are refused by NumPy itself, should a digest ever be forged."""
     np.save(folder / "seen.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(UserError, match="allow_pickle"):
         seen_digests(folder)
 
 
@@ -220,7 +221,7 @@ def test_a_failure_while_writing_leaves_the_old_model(folder, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "_write_selftest", fail)
+    monkeypatch.setattr(artifact, "write_selftest", fail)
     with pytest.raises(OSError, match="No space"):
         write_toy(folder, side=6)
     monkeypatch.undo()

@@ -162,6 +162,18 @@ def test_the_limit_is_ours_and_nothing_is_warned_of() -> None:
         open_image(encoded(drawn(1)), max_pixels=7_999)
 
 
+def test_a_jpeg_of_endless_scans_is_refused_by_their_number() -> None:
+    """Its last scan again and again: 15 bytes each, and each costs a pass over all pixels."""
+    data = encoded(Image.new("RGB", (1600, 1600), (90, 90, 90)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_rgb(data[:-2] + 5 * last + data[-2:]).size == (1600, 1600)
+    for call in (open_image, decode_rgb, lambda data: verify(data, "x.jpg")):
+        with pytest.raises(BadImage, match="too many scans"):
+            call(data[:-2] + 1000 * last + data[-2:])
+    small = encoded(Image.new("RGB", (16, 16), (90, 90, 90)), "JPEG", progressive=True)
+    assert decode_rgb(small[:-2] + 1000 * small[small.rindex(b"\xff\xda") : -2] + small[-2:]).size == (16, 16)
+
+
 @pytest.mark.parametrize("kind", list(decode.ENDINGS))
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_truncated_images_are_never_filled_up(kind: str, share: float) -> None:

@@ -1,9 +1,13 @@
 """The base package alone, in a fresh environment: small, without torch, and it judges and predicts."""
 
+import base64
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -23,10 +27,19 @@ pytestmark = pytest.mark.install
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """The folder of an environment with the base package at the locked versions."""
-    folder = tmp_path_factory.mktemp("base") / "venv"
+    return installed(tmp_path_factory.mktemp("base") / "venv", "")
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    """The same with the extra that serves."""
+    return installed(tmp_path_factory.mktemp("serving") / "venv", "[serve]")
+
+
+def installed(folder, extras):
     venv.create(folder, with_pip=True)
     command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*command, "--constraint", ROOT / "requirements.lock", ROOT], check=True)
+    subprocess.run([*command, "--constraint", ROOT / "requirements.lock", f"{ROOT}{extras}"], check=True)
     return folder
 
 
@@ -61,6 +74,62 @@ def test_it_predicts_and_judges(base, tmp_path):
     assert [row["top"][0]["class"] for row in rows] == ["red"] * 3
     scores = json.loads(run(base, "frostline", "evaluate", model, tmp_path / "photos", "--json"))
     assert (scores["accuracy"], scores["n"]) == (1.0, 6)
+
+
+def test_the_classifier_inside_predicts(base, tmp_path):
+    photo = put(tmp_path / "photo.jpg", encoded(Image.new("RGB", (40, 30), (90, 140, 220)), "JPEG"))
+    rows = json.loads(run(base, "frostline", "predict", photo, "--format", "json"))
+    assert sum(entry["probability"] for entry in rows[0]["top"]) > 0.5
+
+
+def test_what_an_extra_brings_is_asked_for(base, tmp_path):
+    """A mistake of the user's, said with the command that mends it."""
+    photo = put(tmp_path / "photo.png", encoded(Image.new("RGB", (8, 8)), "PNG"))
+    ran = subprocess.run(
+        [base / "bin" / "frostline", "predict", photo, "--output", tmp_path / "a.parquet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "pip install pyarrow" in ran.stderr
+
+
+def test_with_the_extra_it_serves_without_torch(serving, tmp_path):
+    model = write_toy(tmp_path / "model")
+    red = encoded(Image.new("RGB", (30, 20), (230, 10, 10)), "PNG")
+    assert "ModuleNotFoundError" in run(serving, "python", "-c", "try:\n  import torch\nexcept ImportError as e:\n  print(repr(e))")
+    port = free_port()
+    command = [serving / "bin" / "frostline", "serve", "--model", model, "--port", str(port)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with subprocess.Popen(command, env=environment, cwd=serving, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/readyz", process)
+            body = json.dumps({"images": [base64.b64encode(red).decode()]}).encode()
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/predict", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                assert '"red"' in answer.read().decode()
+        finally:
+            process.terminate()
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for(url, process):
+    """Until it answers with 200, at most a minute."""
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except OSError:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.25)
+    raise AssertionError(f"{url} does not answer")
 
 
 def test_training_says_what_to_install(base, tmp_path):

@@ -1,9 +1,13 @@
 """One truth: the same two hundred images get the same answer by every way in."""
 
+import tarfile
+import zipfile
+
 import numpy as np
 import pytest
 from truth_images import COUNT, truth_images
 
+from frostline.batch import predict_files
 from frostline.data.imageset import ImageSet
 from frostline.data.sources import load_source
 from frostline.serve.predictor import Predictor
@@ -60,3 +64,19 @@ def test_a_folder_of_small_images_that_becomes_arrays(predictor, tmp_path):
     judged = predictor.judge(images, np.zeros(len(images), np.int64))
     assert len(judged.probabilities) > 5
     np.testing.assert_array_equal(judged.probabilities, predictor.predict(paths))
+
+
+@pytest.mark.parametrize("name", ["truth.zip", "truth.tar.gz"])
+def test_files_folders_and_archives(predictor, files, truth, tmp_path, name):
+    if name.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            for path in files:
+                packed.write(path, path.name)
+    else:
+        with tarfile.open(tmp_path / name, "w:gz", compresslevel=1) as tar:
+            for path in files:
+                tar.add(path, path.name)
+    rows = list(predict_files(predictor, [files[0].parent, tmp_path / name], CLASSES))
+    assert [row.path.rpartition("/")[2] for row in rows] == 2 * [path.name for path in files]
+    for row, p in zip(rows, np.concatenate([truth, truth]), strict=True):
+        assert dict(row.top) == dict(zip(predictor.classes, p.tolist(), strict=True))

@@ -1,8 +1,8 @@
 """The model directory: written whole, read with suspicion. No torch, no pickles, nothing in it is run but the graph.
 
-``model.json`` says everything; ``graph.xml`` and ``graph.bin`` compute it; ``weights.safetensors`` holds the same weights by
-name; ``selftest.npz`` holds drawn images and the probabilities they must give; ``seen.npy`` the digests of the images that
-training or the choices made in it have seen. Test data leaves no trace here.
+``model.json`` says everything; ``graph.xml`` and ``graph.bin`` compute it, and perhaps ``graph.onnx`` where there is no OpenVINO;
+``weights.safetensors`` holds the same weights by name; ``selftest.npz`` holds drawn images and the probabilities they must give;
+``seen.npy`` the digests of the images that training or the choices made in it have seen. Test data leaves no trace here.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from frostline import engine
-from frostline.drawn import drawn_images
+from frostline import engine, vino
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json, sync_folder, write_json
-from frostline.model_card import CARD, GRAPH, SCHEMA, SEEN, SELFTEST, WEIGHTS, ModelCard, read_card
+from frostline.model_card import CARD, GRAPH, ONNX, SCHEMA, SEEN, WEIGHTS, ModelCard, read_card
+from frostline.model_files import check_files
+from frostline.onnx_engine import OnnxRunner
 from frostline.progress import say
+from frostline.runner import Runner
+from frostline.selftest import write_selftest
 from frostline.vino import ov
-
-#: How far self-test probabilities may be off, by precision of computing.
-TOLERANCE = {"f32": 1e-4, "bf16": 2e-2}
 
 
 def write_model(
@@ -56,7 +56,8 @@ def write_model(
         if graph is not None:
             engine.save_graph(graph, fresh / GRAPH, half)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
-        _write_selftest(fresh, card)
+        written = engine.read_graph(fresh / GRAPH) if graph is not None else None
+        write_selftest(fresh, make_runner(written, fresh, card, card["precision"]), card["preprocess"]["stored"])
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
         values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
@@ -76,16 +77,7 @@ def _sync(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _write_selftest(folder: Path, card: Mapping[str, Any]) -> None:
-    """Ten drawn images of the stored size with the probabilities that the written graph gives them."""
-    height, width = card["preprocess"]["stored"]
-    images = drawn_images(10, height, width, seed=10)
-    graph = engine.read_graph(folder / GRAPH) if (folder / GRAPH).exists() else None
-    runner = make_runner(graph, folder, card, card["precision"])
-    np.savez(folder / SELFTEST, images=images, probabilities=runner.probabilities(images))
-
-
-class Compiled:
+class Compiled(Runner):
     """A model's graph in two engines: the body in the model's precision, the head always in f32.
 
     Args:
@@ -93,23 +85,29 @@ class Compiled:
         precision: "bf16" or "f32".
         batch: images per inference.
         threads: processor threads; 0 for all.
+
+    Raises:
+        UserError: the graph is none of a classifier.
     """
 
     def __init__(self, graph: ov.Model, precision: str, batch: int = engine.BATCH, threads: int = 0) -> None:
-        self.body = engine.Engine(graph, precision, ("features",), batch, threads)
-        self.head = engine.Engine(engine.split_head(graph), "f32", ("probabilities",), batch, threads)
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, h, w, 3) uint8 of the stored size to (N, K)."""
-        return self.head.features(self.body.features(images))
+        try:
+            self.body = engine.Engine(graph, precision, ("features",), batch, threads)
+            self.head = engine.Engine(engine.split_head(graph), "f32", ("probabilities",), batch, threads)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError("The model's graph cannot be compiled.", received=f"{type(error).__name__}: {reason}") from error
+        self.how = {"engine": f"openvino {engine.version()}", "precision": precision, "batch": batch}
 
 
 def make_runner(
     graph: ov.Model | None, folder: Path, card: Mapping[str, Any], precision: str, batch: int = engine.BATCH, threads: int = 0
 ) -> Any:
-    """What computes a model: its compiled graph, or (said) torch, where there is none."""
+    """What computes a model: its compiled graph; without OpenVINO (said) ONNX Runtime; without a graph (said) torch."""
     if graph is not None:
         return Compiled(graph, precision, batch, threads)
+    if GRAPH in card.get("files", ()):
+        return _without_openvino(folder, card, batch, threads)
     try:
         from frostline.models.rebuilt import Rebuilt
     except ImportError as error:
@@ -121,41 +119,43 @@ def make_runner(
     return Rebuilt(folder / WEIGHTS, card)
 
 
+def _without_openvino(folder: Path, card: Mapping[str, Any], batch: int, threads: int) -> OnnxRunner:
+    if ONNX not in card["files"]:
+        raise UserError(
+            f"OpenVINO cannot be imported here, and {folder} has no {ONNX}, which ONNX Runtime would run.",
+            received=vino.reason,
+            hint="pip install openvino; or export the model with its ONNX graph where there is OpenVINO",
+        )
+    runner = OnnxRunner(folder / ONNX, batch, threads)
+    say("OpenVINO cannot be imported here: ONNX Runtime runs this model, in f32.", "yellow")
+    return runner
+
+
 def read_model(folder: Path) -> tuple[ModelCard, ov.Model | None]:
     """The card and the graph (None: see ``make_runner``) of a model directory, after every digest was checked.
 
     Raises:
-        UserError: no model there, a newer schema, a file missing, extra names, or anything changed since it was written.
+        UserError: no model there, a newer schema, a file missing, extra files, or anything changed since it was written.
     """
     card = read_card(folder)
-    for name, digest in card.values["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"The model {folder} is incomplete.", expected=name, received="no such file")
-        if digest_file(path) != digest:
-            raise UserError(
-                f"{path} is not the file that this model was saved with.",
-                expected=f"digest {digest}",
-                received=f"digest {digest_file(path)}",
-                hint="copy the model directory again, or train it again",
-            )
-    return card, engine.read_graph(folder / GRAPH) if GRAPH in card.values["files"] else None
+    check_files(folder, card.values["files"])
+    if GRAPH not in card.values["files"] or not vino.available:
+        return card, None
+    try:
+        graph = engine.read_graph(folder / GRAPH)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / GRAPH} cannot be read.", received=reason) from error
+    _check_fit(folder, graph, card)
+    return card, graph
 
 
-def replay_selftest(folder: Path, compiled: Any, precision: str) -> None:
-    """Compare what the model says about its self-test images here with what it said where it was saved.
-
-    Raises:
-        UserError: a probability is off by more than the tolerance: another computation than the one that was measured.
-    """
-    with np.load(folder / SELFTEST, allow_pickle=False) as archive:
-        images, wanted = archive["images"], archive["probabilities"]
-    found = compiled.probabilities(images)
-    worst = float(np.abs(found - wanted).max())
-    if not worst <= TOLERANCE[precision]:
-        raise UserError(
-            f"The model {folder} does not pass its self-test on this machine.",
-            expected=f"probabilities within {TOLERANCE[precision]:g} of those it was saved with",
-            received=f"a difference of {worst:.3g}",
-            hint="--precision f32",
-        )
+def _check_fit(folder: Path, graph: ov.Model, card: ModelCard) -> None:
+    """The graph must take images of the card's stored size and answer with as many classes as the card has names."""
+    found = {name: str(port.get_partial_shape()) for port in (*graph.inputs, *graph.outputs) for name in port.get_names()}
+    height, width = card.preprocess.stored
+    wanted = {"images": f"[?,{height},{width},3]", "probabilities": f"[?,{len(card.classes)}]"}
+    told = {name: found.get(name, "nothing") for name in wanted}
+    if told != wanted:
+        expected, received = (", ".join(f"{name} {shape}" for name, shape in each.items()) for each in (wanted, told))
+        raise UserError(f"The graph of {folder} is not of the model that its card describes.", expected=expected, received=received)

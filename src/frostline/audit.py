@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet, Source
-from frostline.data.reading import read_stored, stored_pixels
+from frostline.data.reading import read_row, stored_pixels
 from frostline.duplicates import SIDE, Pair, limited, merged, near_duplicates
 from frostline.errors import UserError
 from frostline.files import write_json, write_text
@@ -196,4 +196,4 @@ def _draw(record: Record, source: Source, folder: Path) -> None:
 
 def _shown(images: ImageSet, row: int) -> NDArray[np.uint8]:
     """An image as a picture shows it."""
-    return images.pixels[row] if images.pixels is not None else read_stored(images, row, _SHOW)
+    return images.pixels[row] if images.pixels is not None else read_row(images, row, _SHOW)

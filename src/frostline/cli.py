@@ -91,7 +91,7 @@ def main() -> Any:
         hint = f"pip install 'frostline[{'serve' if package in SERVING else 'train'}]'"
         _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:
+        if ended.code == INTERRUPTED and sys.argv[1:2] != ["predict"]:  # which has said itself what it keeps
             typer.secho("Aborted. Cached features are kept, and the last whole epoch: train --resume RUN.", fg="yellow", err=True)
         raise
 

@@ -18,6 +18,8 @@ from frostline.errors import UserError
 
 #: Images with more pixels than this are refused from their header, before anything is decoded (100 megapixels: 300 MB as RGB).
 MAX_PIXELS = 100_000_000
+#: Scans times pixels of a JPEG: a scan of 15 bytes takes as long as one of megabytes, so a small file could take hours.
+MAX_SCANNED = 20 * MAX_PIXELS
 #: Files with more bytes than this are refused unread.
 MAX_BYTES = 1 << 30
 #: Part of every cache key: decoded pixels may differ between Pillow versions and between versions of this module.
@@ -108,8 +110,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _kind(mode: int) -> str:
-    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return names.get(stat.S_IFMT(mode), "a device")
+    return {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}.get(stat.S_IFMT(mode), "a device")
 
 
 def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
@@ -125,13 +126,14 @@ def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile
     encoded = read_file(data) if isinstance(data, Path) else data
     if not encoded:
         raise BadImage("empty: zero bytes")
-    name = sniff(encoded[:16])
-    if not name:
+    if not (name := sniff(encoded[:16])):
         raise BadImage(_describe(encoded[:512]))
     image: ImageFile.ImageFile = _guard(_OPEN[name], io.BytesIO(encoded))
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
+    if name == "JPEG" and encoded.count(b"\xff\xda") * width * height > MAX_SCANNED:
+        raise BadImage("over-large: too many scans, each of which passes over all pixels")
     return image
 
 

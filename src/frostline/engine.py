@@ -68,29 +68,45 @@ class Engine:
         }
         self.compiled = core().compile_model(pruned, "CPU", options)
         self._dtype = np.uint8 if "images" in pruned.inputs[0].get_names() else np.float32
-        self.requests = [self.compiled.create_infer_request() for _ in range(threads + 2)]
+        self.ahead = threads + 2
+        self._idle = deque(self.compiled.create_infer_request() for _ in range(self.ahead))
 
     def run(self, blocks: Iterable[Array]) -> Iterator[tuple[Array, ...]]:
         """The outputs of each block of at most ``batch`` rows, in order; a few blocks are in flight at a time.
 
-        ``blocks`` is read lazily, so that making a block (decoding) overlaps with computing the ones before it.
+        ``blocks`` is read lazily, so that making a block (decoding) overlaps with computing the ones before it. Several threads,
+        or one in the middle of another run, may call it: each run has requests of its own.
         """
         flying: deque[tuple[ov.InferRequest, int]] = deque()
-        idle = list(self.requests)
         try:
             for block in blocks:
-                if not idle:
-                    request, rows = flying.popleft()
-                    yield self._collect(request, rows)
-                    idle.append(request)
-                request = idle.pop()
-                request.start_async({0: self._padded(block)})
+                if len(flying) == self.ahead:
+                    yield self._landed(flying)
+                request = self._take()
                 flying.append((request, len(block)))
+                request.start_async({0: self._padded(block)})
             while flying:
-                yield self._collect(*flying.popleft())
+                yield self._landed(flying)
         finally:  # a reader that leaves early must not leave requests at work
             for request, _ in flying:
                 request.wait()
+                self._give_back(request)
+
+    def _take(self) -> ov.InferRequest:
+        try:
+            return self._idle.pop()
+        except IndexError:  # other runs have them
+            return self.compiled.create_infer_request()
+
+    def _give_back(self, request: ov.InferRequest) -> None:
+        if len(self._idle) < self.ahead:
+            self._idle.append(request)
+
+    def _landed(self, flying: deque[tuple[ov.InferRequest, int]]) -> tuple[Array, ...]:
+        request, rows = flying.popleft()
+        outputs = self._collect(request, rows)
+        self._give_back(request)
+        return outputs
 
     def features(self, images: Array) -> Array:
         """The first output for (N, ...) inputs of any N, stacked."""

@@ -32,7 +32,7 @@ from frostline.records import json_record
 from frostline.runs import DATA, Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
-from frostline.trained import Trained
+from frostline.trained import Trained, licences_of
 
 
 def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
@@ -207,6 +207,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,
+        "licences": licences_of(trained.architecture, splits.record),
         "data": {
             "published": splits.record.get("published", ""),
             "cut": splits.record.get("options", {}),
@@ -244,8 +245,8 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
-    rows, probabilities = trained.validation
-    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), probabilities)), run)
+    rows, p = trained.validation
+    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), p)), run)
     if splits.test is None:
         return None
     with run.timing("test"):
@@ -265,8 +266,7 @@ def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
 
 def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
     run.write_predictions(name, predictions)
-    scores = score(predictions)
-    run.write_scores(name, scores)
+    run.write_scores(name, scores := score(predictions))
     return scores
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.batch import image_files
 from frostline.decode import BadImage
 from frostline.errors import UserError, nearest
 from frostline.files import write_json
 from frostline.galleries import run_data
 from frostline.gradcam import GRAD_CAM, OCCLUSION, GradCam, Heat, occlusion, overlay
+from frostline.listing import image_files
 from frostline.neighbours import Neighbour, Neighbours
 from frostline.plots import NoPicturesError
 from frostline.progress import say, stage

@@ -188,9 +188,9 @@ def entries() -> list[dict[str, Any]]:
 
 
 def clear() -> int:
-    """Delete all cached features and compiled graphs; returns the bytes freed."""
+    """Delete all cached features, compiled graphs, unpacked models and records of self-tests; returns the bytes freed."""
     freed = 0
-    for folder in (features_folder(), graphs_folder()):
+    for folder in (features_folder(), graphs_folder(), home() / "models", home() / "selftests"):
         freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         shutil.rmtree(folder, ignore_errors=True)
     return freed

@@ -21,11 +21,20 @@ class _Rate(ProgressColumn):
 
 
 class Stage:
-    """A running stage: ``advance`` counts, ``note`` changes the words behind the bar."""
+    """A running stage: ``advance`` counts, ``expect`` says how many there will be, ``note`` changes the words behind the bar."""
 
     def __init__(self, bar: Progress | None, task: Any) -> None:
         self._bar, self._task = bar, task
         self.started = time.monotonic()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal that shows it."""
+        return self._bar is not None
+
+    def expect(self, total: float) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
 
     def advance(self, amount: float = 1) -> None:
         if self._bar is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from frostline import engine
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
+from frostline.model_card import UNKNOWN, licence_of
 from frostline.preprocess import Preprocess
 from frostline.progress import stage
+
+#: Licences of data sets whose publishers state one; CIFAR's state none.
+DATA_LICENCES = {"digits": "cc-by-4.0"}
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,10 @@ def judged_by_graph(preprocess: Preprocess) -> Callable[[Any, ImageSet], NDArray
         return np.concatenate(parts)
 
     return judge
+
+
+def licences_of(architecture: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    """What a new card says of the licences of the weights that were taken over, and of the data of this record of splits."""
+    own = architecture.get("kind") == "scratch"
+    weights = "none taken over: trained from random weights" if own else licence_of(str(architecture.get("weights", "")))
+    return {"weights": weights, "data": DATA_LICENCES.get(str(record.get("source", "")), UNKNOWN)}

@@ -113,3 +113,15 @@ def test_other_pages_may_not_call_it_unless_told(predictor):
     with TestClient(create_app({"toy": predictor}, ServeSettings(cors_origins=("https://example.org",)))) as client:
         assert client.get("/healthz", headers=asked).headers["access-control-allow-origin"] == "https://example.org"
         assert "access-control-allow-origin" not in client.get("/healthz", headers={"origin": "https://other.org"}).headers
+
+
+def test_a_browser_is_asked_by_one_challenge(client):
+    """Chromium reads one challenge in a header line, and asks nobody where there are two."""
+    assert client.get("/model").headers.get_list("www-authenticate") == ['Basic realm="Frostline"']
+
+
+def test_what_people_call_their_files_is_not_logged(client, caplog):
+    caplog.set_level("INFO", logger="frostline.requests")
+    client.get("/gradio_api/file=/tmp/x/my-diagnosis.png")
+    (line,) = [record.about for record in caplog.records]
+    assert line["path"] == "/gradio_api/file=…"

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -179,6 +180,8 @@ def test_classes_and_seen(predictor):
 
 def test_a_model_that_computes_otherwise_here_is_refused(folder, monkeypatch):
     class Wrong:
+        how: ClassVar = {"precision": "f32"}
+
         def probabilities(self, images):
             return np.full((len(images), 3), 1 / 3, np.float32)
 

@@ -22,7 +22,7 @@ def serve(
         typer.Option(envvar="FROSTLINE_API_KEY", help="What clients must show; better set in the environment."),
     ] = "",
     page: Annotated[
-        bool | None, typer.Option("--page/--no-page", help="The page at /. Default: where the extra 'page' is.")
+        bool | None, typer.Option("--page/--no-page", help="The page at /. Default: with one worker, where the extra 'page' is.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes named for each image.")] = 3,
     sure: Annotated[float | None, typer.Option(min=0, max=1, help='Below this: "not sure". Default: the model\'s.')] = None,
@@ -43,9 +43,9 @@ def serve(
     from frostline.serve import running
     from frostline.serve.settings import ServeSettings
 
-    with_page = running.page_installed() if page is None else page
+    with_page = (running.page_installed() and workers == 1) if page is None else page
     if page is None and not with_page:
-        say("Without the page: it needs pip install 'frostline[page]'.")
+        say("Without the page: it needs a single worker." if workers > 1 else "Without the page: pip install 'frostline[page]'.")
     settings = ServeSettings(
         host=host,
         port=port,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +12,28 @@ import typer
 
 from frostline.commands.options import PrecisionOption
 
+#: What a shell reports of a program that a closed pipe has ended.
+CLOSED_PIPE = 141
+
 
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Image files and folders of them.")],
-    model: Annotated[Path | None, typer.Option(help="A run or a model directory. Default: the classifier inside.")] = None,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders, quoted patterns, .zip, .tar and .tar.gz archives; - reads paths from standard input."
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A run, a model directory or a ZIP of one. Default: the classifier inside.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into the folders of folders.")] = True,
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
-    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, json, jsonl, csv or parquet. Default: by the ending of --output, else table."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file, which appears when it is whole.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an --output (jsonl or csv) that was interrupted.")] = False,
     sure: Annotated[
         float | None,
         typer.Option(min=0, max=1, help='Below this probability: "not sure". Default: what gave 99 % right answers on validation.'),
@@ -23,14 +41,27 @@ def predict(
     precision: PrecisionOption = None,
 ) -> None:
     """Classify images with a saved model; exit code 1 if some could not be read."""
-    from frostline.batch import predict_files, write_rows
+    from frostline.batch import Asked, answered
     from frostline.inside import MODEL
+    from frostline.listing import LIST, listed
     from frostline.progress import say
+    from frostline.row_formats import form_of
     from frostline.serve.predictor import Predictor
 
+    chosen = form_of(form, output)
+    if resume and output is None:
+        raise typer.BadParameter("--resume continues an --output; there is none.")
     if model is None:
         say("Model: the classifier inside, for CIFAR-10's ten classes; --model RUN is for your own.")
     predictor = Predictor(model or MODEL, precision or "auto")
-    rows = predict_files(predictor, paths, top, predictor.card.sure_from if sure is None else sure)
-    if write_rows(rows, form, sys.stdout):
+    sure_from = predictor.card.sure_from if sure is None else sure
+    stdin = sys.stdin.buffer if LIST in paths else None
+    items = partial(listed, paths, recursive=recursive, stdin=stdin)
+    asked = Asked(items, top, sure_from, chosen, counted=stdin is None)
+    try:
+        found = answered(predictor, asked, output, resume)
+    except BrokenPipeError:  # whoever reads has had enough; the interpreter would complain when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(CLOSED_PIPE) from None
+    if found.failed:
         raise typer.Exit(1)

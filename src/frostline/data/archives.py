@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 30
 MAX_MEMBERS = 10_000
 
 
-class _Capped(io.RawIOBase):
+class Capped(io.RawIOBase):
     """A reader that gives up after ``limit`` bytes: headers count too, so no field of the archive can ask for more."""
 
     def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
@@ -59,7 +59,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
 
 
 def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
-    with gzip.open(archive) as stream, tarfile.open(fileobj=_Capped(stream, max_bytes), mode="r|") as tar:
+    with gzip.open(archive) as stream, tarfile.open(fileobj=Capped(stream, max_bytes), mode="r|") as tar:
         for number, member in enumerate(tar):
             if number >= MAX_MEMBERS:
                 raise UserError(f"{archive} holds more than {MAX_MEMBERS:,} files; it was not unpacked.")

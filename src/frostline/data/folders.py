@@ -15,7 +15,8 @@ from frostline.decode import FORMAT_OF_ENDING, UNREAD_ENDINGS, sniff
 from frostline.errors import UserError
 
 _IMAGE_ENDINGS = frozenset(FORMAT_OF_ENDING) | UNREAD_ENDINGS
-_LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+#: Names, in lower case, of what systems leave behind in folders and archives.
+LITTER = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 # Folder names, lower case, that together mean another task than classification.
 _OTHER_TASKS = [
     ({"images", "labels"}, "object detection in YOLO's layout (images/ beside labels/)"),
@@ -52,7 +53,7 @@ class _Walk:
         except OSError as error:
             self.reject(folder, f"unreadable folder: {error.strerror or error}")
             return []
-        kept = [entry for entry in listed if not (entry.name.startswith(".") or entry.name.lower() in _LITTER)]
+        kept = [entry for entry in listed if not (entry.name.startswith(".") or entry.name.lower() in LITTER)]
         self.ignored["hidden"] += len(listed) - len(kept)
         return kept
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from frostline.stored import read_stored
 
 Images = NDArray[np.uint8]
 Rows = NDArray[np.integer]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preprocess) -> Iterator[Images]:
@@ -34,15 +37,24 @@ def stored_blocks(images: ImageSet, blocks: Iterable[Rows], preprocess: Preproce
         for rows in blocks:
             yield _from_arrays(images.pixels, rows, preprocess)
         return
-    waiting: deque[list[Future[Images]]] = deque()
+    for block in read_ahead(map(list, blocks), lambda row: read_row(images, int(row), preprocess)):
+        yield np.stack(block)
+
+
+def read_ahead(blocks: Iterable[Sequence[T]], read: Callable[[T], R], ahead: int = 2) -> Iterator[list[R]]:
+    """``read`` of every item of every block, in order, by as many threads as there are cores.
+
+    Blocks are taken and read at most ``ahead`` before the reader, so memory stays flat; what ``read`` raises is raised here.
+    """
+    waiting: deque[list[Future[R]]] = deque()
     with ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool:
         try:
-            for rows in blocks:
-                waiting.append([pool.submit(read_row, images, int(row), preprocess) for row in rows])
-                if len(waiting) > 2:
-                    yield np.stack([future.result() for future in waiting.popleft()])
+            for block in blocks:
+                waiting.append([pool.submit(read, item) for item in block])
+                if len(waiting) > ahead:
+                    yield [future.result() for future in waiting.popleft()]
             while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
+                yield [future.result() for future in waiting.popleft()]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

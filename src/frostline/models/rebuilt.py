@@ -17,9 +17,10 @@ from frostline.models.backbones import FeatureNetwork, build
 from frostline.models.eager import EagerEngine
 from frostline.models.heads import HEADS, CompressedLinear, make_head
 from frostline.preprocess import Preprocess
+from frostline.runner import Runner
 
 
-class Rebuilt:
+class Rebuilt(Runner):
     """Gives what ``artifact.Compiled`` gives, from ``weights.safetensors`` and the architecture in the card.
 
     Args:
@@ -35,12 +36,7 @@ class Rebuilt:
         network.load_state_dict(_part(state, "backbone."))
         self.body = _Views(EagerEngine(network.eval(), preprocess, "cpu", "f32"), card["views"])
         self.head = _Head(_head(architecture, len(card["classes"]), _part(state, "head.")), card["temperature"])
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, h, w, 3) uint8 of the stored size to (N, K)."""
-        size = self.body.batch
-        blocks = (images[i : i + size] for i in range(0, len(images), size))
-        return np.concatenate([self.head.features(features) for (features,) in self.body.run(blocks)])
+        self.how = {"engine": f"torch {torch.__version__}", "precision": "f32", "batch": self.body.batch}
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

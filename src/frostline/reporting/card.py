@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from frostline.model_card import UNKNOWN, licence_of
 from frostline.reporting.facts import Facts, Judged, calibration
 from frostline.reporting.verdict import confuses, fix, ship
 from frostline.reporting.words import DASH, number, with_interval
-
-#: What the hub calls a licence that nobody has stated.
-UNKNOWN = "unknown"
 
 
 def model_card(facts: Facts, license: str = "") -> str:
@@ -29,8 +26,7 @@ def model_card(facts: Facts, license: str = "") -> str:
 
 def stated_license(judged: Judged) -> str:
     """The licence that the pretrained weights came with; empty where none is recorded."""
-    found = re.search(r"\(([A-Za-z0-9.+-]+)\)$", str(judged.architecture.get("weights", "")))
-    return found[1].lower() if found else ""
+    return licence_of(str(judged.architecture.get("weights", ""))).removeprefix(UNKNOWN)
 
 
 def front_matter(facts: Facts, best: Judged, license: str) -> dict[str, Any]:
@@ -101,6 +97,8 @@ def _body(facts: Facts, best: Judged) -> Iterator[str]:
     )
     yield from ("## Model", "", f"- network: {built.get('backbone') or built.get('network') or DASH}")
     yield f"- weights from: {built.get('weights', DASH)}"
+    licences = best.card.get("licences", {})
+    yield f"- licence of the weights: {licences.get('weights', UNKNOWN)}; of the data: {licences.get('data', UNKNOWN)}"
     parameters, trained = (number(built.get(key), ",d") for key in ("parameters", "trainable_parameters"))
     yield f"- parameters: {parameters}, of which trained: {trained}"
     yield f"- input: {_size(preprocess)}; views averaged: {best.card.get('views', DASH)}"

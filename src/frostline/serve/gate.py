@@ -19,7 +19,8 @@ from frostline.serve.refusals import Refused
 
 #: What may be asked without a key: that is how balancers ask whether a service lives.
 OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-_CHALLENGE = {"WWW-Authenticate": 'Basic realm="Frostline", Bearer'}
+#: One challenge alone: Chromium reads one in each header line, and asks nobody for a password where there are two.
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="Frostline"'}
 #: The status that logs and counts have of a request whose client went away.
 CLIENT_GONE = 499
 

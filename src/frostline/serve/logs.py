@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -33,13 +34,18 @@ def request(name: str, scope: Scope, status: int, seconds: float) -> None:
     about: dict[str, Any] = {
         "request": name,
         "method": scope["method"],
-        "path": scope["path"][:PATH],
+        "path": _path(scope["path"]),
         "status": status,
         "ms": round(1000 * seconds, 2),
         "client": (scope.get("client") or ("",))[0],
         **scope.get("state", {}).get("about", {}),
     }
     _REQUESTS.info("request", extra={"about": about})
+
+
+def _path(path: str) -> str:
+    """What was asked for, without what people call their files."""
+    return re.sub(r"/file=.*", "/file=…", path)[:PATH]
 
 
 def configure(level: str = "info") -> None:

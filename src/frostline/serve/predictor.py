@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline import inside
-from frostline.artifact import make_runner, read_model, replay_selftest
+from frostline.artifact import make_runner, read_model
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
 from frostline.model_card import ModelCard, seen_digests
+from frostline.model_zip import unpacked
 from frostline.predictions import Predictions
 from frostline.progress import say, stage
+from frostline.selftest import pass_selftest
 from frostline.stored import ImageLike, read_stored
 
 
@@ -27,22 +29,23 @@ class Predictor:
     """A saved model, ready to predict.
 
     Args:
-        folder: a model directory, or a run that holds one.
+        folder: a model directory, a run that holds one, or a ZIP of one.
         precision: "auto" is what the model was measured in, or f32 (said) where the processor lacks it.
         batch: images per inference.
         threads: processor threads; 0 for all.
 
     Raises:
-        UserError: see ``artifact.read_model`` and ``artifact.replay_selftest``.
+        UserError: see ``artifact.read_model`` and ``selftest.replay_selftest``.
     """
 
     def __init__(self, folder: str | Path, precision: str = "auto", batch: int = BATCH, threads: int = 0) -> None:
         self.folder = model_folder(Path(folder))
         self.card, self.graph = read_model(self.folder)
-        self.precision = self._resolve(precision)
-        self._compiled = make_runner(self.graph, self.folder, self.card.values, self.precision, batch, threads)
-        self.batch = batch
-        replay_selftest(self.folder, self._compiled, "bf16" if "bf16" in (self.precision, self.card.precision) else "f32")
+        wanted = self._resolve(precision)
+        self._compiled = make_runner(self.graph, self.folder, self.card.values, wanted, batch, threads)
+        self.precision, self.batch = self._compiled.how["precision"], batch
+        tolerated = "bf16" if "bf16" in (self.precision, self.card.precision) else "f32"
+        pass_selftest(self.folder, self.card, self._compiled, tolerated, self._compiled.how)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,13 +73,11 @@ class Predictor:
 
     def stored(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Probabilities of blocks (n, h, w, 3) of images that have the stored size already."""
-        for features in self.features(blocks):
-            yield self._compiled.head.features(features)
+        yield from self._compiled.answers(blocks)
 
     def features(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Features (n, V, D) of blocks of images of the stored size: of each view that the model averages, the image first."""
-        for (features,) in self._compiled.body.run(blocks):
-            yield features
+        yield from self._compiled.features(blocks)
 
     def judge(self, images: ImageSet, labels: NDArray[np.int64] | None = None) -> Predictions:
         """Predictions of every row of a set; ``labels`` where the set's classes are not the model's."""
@@ -94,15 +95,17 @@ class Predictor:
 
 
 def model_folder(folder: Path) -> Path:
-    """The model directory of a run, of the classifier in the package ("inside"), or the folder itself."""
+    """The model directory of a run, of a ZIP of one, of the classifier in the package ("inside"), or the folder itself."""
     if str(folder) == inside.MODEL and not folder.exists():
         return inside.folder()
+    if folder.is_file():
+        return unpacked(folder)
     within = folder / "model"
     return within if (within / "model.json").is_file() and not (folder / "model.json").is_file() else folder
 
 
 def load_model(folder: str | Path, **options: Any) -> Predictor:
-    """A saved model by its directory or its run's; see ``Predictor``."""
+    """A saved model by its directory, its run's, or a ZIP of one; see ``Predictor``."""
     return Predictor(folder, **options)
 
 

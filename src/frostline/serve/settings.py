@@ -28,7 +28,8 @@ class ServeSettings:
         timeout_s: seconds in which a request's headers, then its body, must arrive, and then its answer must be there.
         api_key: what clients must show; empty: nothing.
         workers: processes.
-        page: whether the web page is served too (extra "page").
+        page: whether the web page is served too (extra "page"); what people have sent to it and wait for is known to one process
+            only, so it goes with a single worker.
         cors_origins: origins whose pages may call the service from a browser; none: off.
     """
 
@@ -55,6 +56,10 @@ class ServeSettings:
                 raise UserError(f"The setting {name} is too small.", expected=f"at least {least}", received=str(value))
         if self.sure_from is not None and not 0 <= self.sure_from <= 1:
             raise UserError("The setting sure_from is no probability.", expected="0 to 1", received=str(self.sure_from))
+
+        if self.page and self.workers > 1:
+            hint = "--no-page, or --workers 1"
+            raise UserError("The page needs a single process.", expected="1 worker", received=str(self.workers), hint=hint)
 
     @property
     def local(self) -> bool:

@@ -1,0 +1,140 @@
+"""A model directory as one file: a ZIP that is written the same each time, and unpacked with suspicion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from frostline.errors import UserError, few
+from frostline.files import digest_file, home, sync_folder, write_through
+from frostline.model_card import CARD, FILES, GRAPH_FILES, ONNX, read_card
+from frostline.model_files import check_files
+
+#: The most bytes that a model may unpack to (4 GiB), and the names that it may hold.
+MOST_BYTES = 1 << 32
+NAMES = frozenset({CARD, *FILES, *GRAPH_FILES, ONNX})
+#: The date of every entry: the earliest that a ZIP can say, so that the same model gives the same bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 1 << 20
+_UNIX_LINK = 0o120000
+
+
+def pack_model(folder: Path, path: Path) -> Path:
+    """Write the model directory ``folder`` as the ZIP ``path``, whole or not at all; the same model gives the same bytes.
+
+    Raises:
+        UserError: the directory is no whole, unchanged model.
+    """
+    card = read_card(folder)
+    check_files(folder, card.values["files"])
+
+    def write(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
+            for name in (CARD, *sorted(card.values["files"])):
+                entry = zipfile.ZipInfo(name, _DATE)
+                entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+                entry.file_size = (folder / name).stat().st_size
+                with open(folder / name, "rb") as stream, packed.open(entry, "w") as out:
+                    shutil.copyfileobj(stream, out, _CHUNK)
+
+    write_through(path, write)
+    return path
+
+
+def unpacked(path: Path) -> Path:
+    """The folder that a packed model lies in, unpacked: under ``FROSTLINE_HOME``, by the digest of the ZIP's bytes.
+
+    The folder appears whole or not at all, and its files are still to be checked against their digests, as those of any other
+    model. Where nothing can be written there, a temporary folder is used that vanishes with the process.
+
+    Raises:
+        UserError: it is no ZIP of a model, or one that is not safe to unpack.
+    """
+    entries = _entries(path)
+    try:
+        folder = home() / "models" / digest_file(path)
+        if folder.is_dir():
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpack-"))
+    except (OSError, RuntimeError):  # read-only, or no home at all
+        return _unpack(path, entries, _vanishing())
+    try:
+        _unpack(path, entries, fresh)
+        _move_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def _vanishing() -> Path:
+    import atexit
+
+    folder = Path(tempfile.mkdtemp(prefix="frostline-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _entries(path: Path) -> list[zipfile.ZipInfo]:
+    """What the ZIP says it holds, checked before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is no packed model.",
+            expected="a model directory, a run, or the ZIP that 'frostline export MODEL --to zip' writes",
+            received=str(error),
+        ) from error
+    if problem := _problem(entries):
+        raise UserError(f"{path} is no packed model, or not safe to unpack.", expected=f"{CARD} and its files", received=problem)
+    return entries
+
+
+def _problem(entries: Sequence[zipfile.ZipInfo]) -> str:
+    names = [entry.filename for entry in entries]
+    if strange := [ascii(name) for name in names if name not in NAMES]:
+        return f"entries that no model has: {few(strange)}"
+    if len(set(names)) < len(names):
+        return "two entries of one name"
+    if CARD not in names:
+        return f"no {CARD}"
+    if any((entry.external_attr >> 16) & 0o170000 == _UNIX_LINK or entry.is_dir() for entry in entries):
+        return "a link or a folder"
+    if any(entry.flag_bits & 1 for entry in entries):
+        return "an encrypted entry"
+    total = sum(entry.file_size for entry in entries)
+    return f"{total:,} bytes unpacked, at most {MOST_BYTES:,} are taken" if total > MOST_BYTES else ""
+
+
+def _unpack(path: Path, entries: Sequence[zipfile.ZipInfo], folder: Path) -> Path:
+    """Write the entries, whose names were checked, as plain files; no more bytes than they were said to have."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            for entry in entries:
+                with packed.open(entry) as stream, open(folder / entry.filename, "xb") as out:
+                    left = entry.file_size
+                    while chunk := stream.read(_CHUNK):
+                        if (left := left - len(chunk)) < 0:
+                            raise zipfile.BadZipFile(f"{entry.filename} is longer than it says")
+                        out.write(chunk)
+                    out.flush()
+                    os.fsync(out.fileno())
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise UserError(f"Cannot unpack {path}.", expected="a packed model, whole", received=str(error)) from error
+    return folder
+
+
+def _move_in_place(fresh: Path, folder: Path) -> None:
+    fresh.chmod(0o755)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process has just unpacked the same model
+            raise
+    sync_folder(folder.parent)

@@ -1,0 +1,113 @@
+"""A model's self-test: ten drawn images and the probabilities that they must get wherever the model is run.
+
+It catches a bad conversion, swapped classes, another preprocessing, a processor that computes otherwise. It is replayed once per
+machine and model: a record under ``FROSTLINE_HOME`` says that it was passed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import frostline
+from frostline.drawn import drawn_images
+from frostline.environment import cpu_flags, cpu_model
+from frostline.errors import UserError
+from frostline.files import digest_json, home, write_json
+from frostline.model_card import SELFTEST, ModelCard
+
+#: How far probabilities may be off, by precision of computing. In bf16 the winner must be the same, too, where it is ahead by more.
+TOLERANCE = {"f32": 1e-4, "bf16": 2e-2}
+IMAGES = 10
+#: A self-test that unpacks to more bytes is none: ten images of 2,048 x 2,048 are 126 MB.
+MOST_BYTES = 1 << 27
+
+
+def write_selftest(folder: Path, runner: Any, size: tuple[int, int]) -> None:
+    """Write drawn images of the stored ``size`` (h, w) with the probabilities that ``runner`` gives them."""
+    images = drawn_images(IMAGES, *size, seed=10)
+    np.savez(folder / SELFTEST, images=images, probabilities=runner.probabilities(images))
+
+
+def read_selftest(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The images (N, h, w, 3) and their probabilities (N, K). Nothing is unpickled, whatever the file holds.
+
+    Raises:
+        UserError: it is no self-test.
+    """
+    path = folder / SELFTEST
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = {entry.filename: entry.file_size for entry in packed.infolist()}
+        if set(entries) != {"images.npy", "probabilities.npy"} or sum(entries.values()) > MOST_BYTES:
+            raise ValueError(f"{len(entries)} entries of {sum(entries.values()):,} bytes")
+        with np.load(path, allow_pickle=False) as archive:
+            images, wanted = archive["images"], archive["probabilities"]
+        if images.dtype != np.uint8 or images.ndim != 4 or wanted.dtype != np.float32 or wanted.shape[:1] != images.shape[:1]:
+            raise ValueError(f"{images.dtype} {images.shape} and {wanted.dtype} {wanted.shape}")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(f"{path} is no self-test.", received=f"{type(error).__name__}: {error}") from error
+    return images, wanted
+
+
+def replay_selftest(folder: Path, compiled: Any, precision: str) -> float:
+    """Compare what the model says about its self-test images here with what it said where it was saved.
+
+    Args:
+        folder: the model directory.
+        compiled: with ``probabilities``, as ``artifact.make_runner`` makes it.
+        precision: whose tolerance counts.
+
+    Returns:
+        The greatest difference.
+
+    Raises:
+        UserError: a probability is off by more than the tolerance: another computation than the one that was measured.
+    """
+    images, wanted = read_selftest(folder)
+    found = compiled.probabilities(images)
+    worst = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else float("nan")
+    if not worst <= TOLERANCE[precision] or _other_winner(found, wanted, TOLERANCE[precision]):
+        raise UserError(
+            f"The model {folder} does not pass its self-test on this machine.",
+            expected=f"the same winners, probabilities within {TOLERANCE[precision]:g} of those it was saved with",
+            received=f"a difference of {worst:.3g}",
+            hint="--precision f32",
+        )
+    return worst
+
+
+def _other_winner(found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> bool:
+    """Whether an answer that was decided, by more than the tolerance, has become another."""
+    if wanted.shape[1] < 2:
+        return False
+    second, first = np.partition(wanted, -2, axis=1)[:, -2:].T
+    return bool(((first - second > tolerance) & (found.argmax(1) != wanted.argmax(1))).any())
+
+
+def pass_selftest(folder: Path, card: ModelCard, compiled: Any, precision: str, how: Mapping[str, Any]) -> None:
+    """``replay_selftest``, unless this very computation passed it on this machine before.
+
+    Args:
+        folder, compiled: as there.
+        card: the model's.
+        precision: as there.
+        how: what the computation depends on beside the model and the processor: the engine and its version, batch, precision.
+    """
+    key = {"model": card.digest, "frostline": frostline.__version__, "processor": [cpu_model(), *sorted(cpu_flags())], **how}
+    try:
+        record = home() / "selftests" / f"{digest_json(key)}.json"
+        if json.loads(record.read_text("utf-8"))["key"] == key:
+            return
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # no record, no home at all, or one that somebody spoiled
+        pass
+    worst = replay_selftest(folder, compiled, precision)
+    with contextlib.suppress(OSError, RuntimeError):  # nowhere to keep it: it is replayed next time
+        write_json(home() / "selftests" / f"{digest_json(key)}.json", {"key": key, "worst": worst})

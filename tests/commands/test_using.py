@@ -1,0 +1,153 @@
+"""``frostline predict`` as a person types it: what it takes, where it writes, how it ends."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from drawing import encoded, put
+from PIL import Image
+from toymodel import write_toy
+
+from frostline import batch, cli
+from frostline.model_zip import pack_model
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number in range(30):
+        pixels = np.full((8, 8, 3), (200, 20, number), np.uint8)
+        put(tmp_path / "photos" / f"{number:02d}.png", encoded(Image.fromarray(pixels), "PNG"))
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run ``predict``; its exit code, standard output and standard error."""
+
+    def call(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["frostline", "predict", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return ended.value.code or 0, said.out, said.err
+
+    return call
+
+
+def paths(out):
+    return [json.loads(line)["path"].rpartition("/")[2] for line in out.splitlines()]
+
+
+def test_paths_on_standard_input(run, toy, photos):
+    named = b"\0".join(str(photos / name).encode() for name in ("03.png", "01.png", "gone.png"))
+    code, out, _ = run("-", "--model", toy, "--format", "jsonl", stdin=named)
+    assert (code, paths(out)) == (1, ["03.png", "01.png", "gone.png"])
+
+
+def test_patterns_archives_and_folders_together(run, toy, photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.write(photos / "07.png", "inner/seven.png")
+    code, out, _ = run(photos / "0[12].png", tmp_path / "x.zip", photos / "05.png", "--model", toy, "--format", "jsonl")
+    assert (code, paths(out)) == (0, ["01.png", "02.png", "seven.png", "05.png"])
+    (photos / "sub").mkdir()
+    (photos / "00.png").rename(photos / "sub" / "00.png")
+    assert len(run(photos, "--model", toy)[1].splitlines()) == 30
+    assert len(run(photos, "--no-recursive", "--model", toy)[1].splitlines()) == 29
+
+
+def test_a_packed_model(run, toy, photos, tmp_path):
+    packed = pack_model(toy, tmp_path / "toy.zip")
+    assert run(photos, "--model", packed)[:2] == run(photos, "--model", toy)[:2]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.parquet"])
+def test_an_output(run, toy, photos, tmp_path, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    code, out, err = run(photos, "--model", toy, "--output", tmp_path / name)
+    assert (code, out) == (0, "")
+    assert "30 images, of which 0 could not be read" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", name}
+
+
+def test_ctrl_c_says_how_to_go_on(run, toy, photos, tmp_path, monkeypatch):
+    original = batch.predict_items
+
+    def interrupted(*rest):
+        for number, row in enumerate(original(*rest)):
+            if number == 12:
+                raise KeyboardInterrupt
+            yield row
+
+    command = (photos, "--model", toy, "--output", tmp_path / "a.jsonl")
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "predict_items", interrupted)
+        code, _, err = run(*command)
+    assert code == 130
+    assert "12 answers are kept: the same command with --resume" in err
+    assert "train" not in err
+    code, _, err = run(*command)
+    assert code == 2
+    assert "--resume goes on with them" in err
+    code, _, err = run(*command, "--resume")
+    assert code == 0
+    assert "12 images are answered already" in err
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 30
+    assert "is finished" in run(*command, "--resume")[2]
+
+
+@pytest.mark.parametrize("output", [None, "a.json"])
+def test_ctrl_c_says_that_nothing_is_kept(run, toy, photos, tmp_path, monkeypatch, output):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(batch, "predict_items", interrupted)
+    code, _, err = run(photos, "--model", toy, *(("--output", tmp_path / output) if output else ()))
+    assert code == 130
+    assert "Interrupted; nothing is kept" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"photos"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--resume",), "--resume continues an --output"),
+        (("--format", "parquet"), "written to a file"),
+        (("--output", "answers.doc"), "no such format"),
+        (("--output", "answers.json", "--resume"), "cannot be continued"),
+    ],
+)
+def test_mistakes_are_code_2(run, toy, photos, options, words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(photos, "--model", toy, *options)
+    assert code == 2
+    assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_pipe_that_closes_ends_it_quietly(toy, photos, tmp_path):
+    """The reader takes one line and goes; the rest is far more than a pipe holds."""
+    listed = put(tmp_path / "list", "\n".join([str(photos / "01.png")] * 3000).encode())
+    command = [sys.executable, "-m", "frostline", "predict", "-", "--model", str(toy), "--format", "jsonl"]
+    with (
+        open(tmp_path / "err", "w+b") as err,
+        open(listed, "rb") as stdin,
+        subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=err) as process,
+    ):
+        assert json.loads(process.stdout.readline())["path"].endswith("01.png")
+        process.stdout.close()
+        assert process.wait(60) == 141
+        err.seek(0)
+        assert err.read() == b""

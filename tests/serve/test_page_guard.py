@@ -1,0 +1,122 @@
+"""What of Gradio is reachable: exactly what the page needs."""
+
+import json
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from frostline.serve.page_guard import LARGEST_CALL, Guard, kept
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "page"
+    place.mkdir()
+    (place / "mine.png").write_bytes(b"1234")
+    (tmp_path / "secret.txt").write_text("not yours")
+    return place
+
+
+@pytest.fixture
+def client(folder):
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(await request.body())
+
+    inner = Starlette(routes=[Route("/{path:path}", echo, methods=["GET", "POST", "PUT", "DELETE"])])
+    return TestClient(Guard(inner, folder=folder, largest_upload=1000, most_kept=2000))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x"]
+)
+def test_what_the_page_needs_is_there(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/proxy=https://example.org/x",
+        "/gradio_api/file=https://example.org/x",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/stream/a/b/1/playlist-file",
+        "/gradio_api/runs",
+        "/gradio_api/vibe-code",
+        "/gradio_api/openapi.json",
+        "/gradio_api/custom_component/a/client/b/c.js",
+        "/monitoring",
+        "/pwa_icon/100000",
+        "/login_check",
+        "/svelte/x",
+    ],
+)
+def test_the_rest_of_gradio_is_not(client, path):
+    answer = client.get(path)
+    assert (answer.status_code, "error" in answer.json()) == (404, True)
+
+
+@pytest.mark.parametrize("method", ["put", "delete", "patch", "options"])
+def test_other_methods_are_not(client, method):
+    assert client.request(method, "/gradio_api/upload").status_code == 404
+
+
+def test_only_the_page_s_own_files_are_given(client, folder):
+    assert client.get(f"/gradio_api/file={folder}/mine.png").status_code == 200
+    for name in (
+        "/etc/passwd",
+        f"{folder}/../secret.txt",
+        f"{folder}/%2e%2e/secret.txt",
+        str(folder),
+        f"{folder}/none.png",
+        "x%00y",
+    ):
+        assert client.get(f"/gradio_api/file={name}").status_code == 404, name
+
+
+def test_a_link_that_leads_outside_is_no_file_of_the_page(client, folder):
+    (folder / "link").symlink_to(folder.parent / "secret.txt")
+    assert client.get(f"/gradio_api/file={folder}/link").status_code == 404
+
+
+def test_a_call_passes_whole_and_once(client, folder):
+    path = f"{folder}/mine.png"
+    call = {"data": [{"path": path, "url": f"http://here/gradio_api/file={path}"}, "http://is only text", {"other": None}]}
+    answer = client.post("/gradio_api/queue/join", json=call)
+    assert (answer.status_code, json.loads(answer.content)) == (200, call)
+
+
+@pytest.mark.parametrize("path", ["http://169.254.169.254/latest", "https://example.org/x.png", "/etc/passwd", "", None, 7, "x\0y"])
+def test_a_call_names_nothing_but_files_of_the_page(client, path):
+    for call in ({"data": [{"path": path}]}, {"data": [[{"a": {"path": path, "meta": {}}}]]}):
+        answer = client.post("/gradio_api/call/predict", json=call)
+        assert (answer.status_code, answer.json()["error"]["expected"]) == (422, "a file that was uploaded here")
+
+
+def test_a_call_that_is_too_large_or_no_json_is_refused(client):
+    assert client.post("/gradio_api/queue/join", content=b"x" * (LARGEST_CALL + 1)).status_code == 413
+    assert client.post("/gradio_api/queue/join", content=b"{not json").status_code == 400
+    assert client.post("/gradio_api/queue/join", content=b"[" * 500_000).status_code == 400
+
+
+def test_uploads_are_bounded(client, folder):
+    assert client.post("/gradio_api/upload", content=b"x" * 1000).status_code == 200
+    too_large = client.post("/gradio_api/upload", content=b"x" * 1001)
+    assert (too_large.status_code, too_large.json()["error"]["received"]) == (413, "1,001 bytes")
+    assert client.post("/gradio_api/upload", content=iter([b"x"])).status_code == 411
+    (folder / "more").write_bytes(b"x" * 1500)
+    full = client.post("/gradio_api/upload", content=b"x" * 900)
+    assert (full.status_code, full.headers["retry-after"]) == (503, "60")
+    assert kept(folder) == 1504
+
+
+def test_a_websocket_is_closed(client):
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/gradio_api/queue/join"):
+        pass
