@@ -6,7 +6,8 @@ One model: MobileNetV2@160, frozen, with a head for drawn photos (its speed does
 upload a JPEG of about 500 px and wait for the answer. Servers are processes that stay alive; rounds are interleaved, and a ratio is
 the median over rounds. LitServe runs in its fastest of some ways, tried beforehand. Offline ``predict`` reads the same photos from
 files. The load generator runs on the same cores: its share of them is given, and ``ours_ratio_adjusted`` is the ratio on the cores
-that it leaves. Memory is the proportional set size of a server's processes after the load. Rows go to results/serving.csv.
+that it leaves. ``others_share_of_cores`` is what neither server nor load took: near 0, or the machine was not quiet and the
+figures say little. Memory is the proportional set size of a server's processes after the load. Rows go to results/serving.csv.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -23,7 +25,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +80,14 @@ def trained(folder: Path, weights: Path, place: Path) -> Path:
 def server(command: Sequence[Any], port: int) -> Iterator[int]:
     """A running server, which answers; its process id."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(list(map(str, command)), env=environment, start_new_session=True, **quiet)
     try:
         wait_for(port, process)
         yield process.pid
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # LitServe's workers are processes of their own
         process.wait()
 
 
@@ -105,11 +109,10 @@ def free_port() -> int:
 
 def commands(peers: Path, model: Path, way: tuple[int, int], ports: Sequence[int]) -> dict[str, list[Any]]:
     mine = [sys.executable, "-m", "frostline", "serve", "--model", f"bench={model}", "--no-page", "--port", ports[0]]
-    theirs = [peers, HERE / "serving_contestants.py"]
     return {
         "frostline": mine,
-        "flask + keras-tensorflow": [*theirs, "flask", ports[1]],
-        "litserve": [*theirs, "litserve", ports[2], model, *way],
+        "flask + keras-tensorflow": [peers, HERE / "serving_flask.py", ports[1]],
+        "litserve": [peers, HERE / "serving_litserve.py", ports[2], model, *way],
     }
 
 
@@ -156,6 +159,26 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def busy_s() -> float:
+    """Seconds of processor time that the whole machine has spent on anything."""
+    user, nice, system, _, _, irq, soft, steal = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time of a process and all below it."""
+    fields = (Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid))
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def under_load(port: int, pid: int, folder: Path, seconds: float) -> dict[str, Any]:
+    """``load``, the server's memory after it, and the share of the cores that neither server nor load took: others' work."""
+    machine, own = busy_s(), cpu_s(pid)
+    found = load(port, folder, seconds)
+    spent = busy_s() - machine - (cpu_s(pid) - own) - found["load_cpu_s"]
+    return {**found, "mib": memory_mib(pid), "others": max(0.0, spent / found["seconds"] / cores())}
+
+
 def memory_mib(pid: int) -> float:
     lines = (line for each in tree(pid) for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
@@ -168,7 +191,7 @@ def race(asked: argparse.Namespace, folder: Path, model: Path, peers: Path, way:
         for port in ports:
             load(port, folder, 3)
         for _ in range(asked.rounds):
-            found = {name: {**load(port, folder, asked.seconds), "mib": memory_mib(pid)} for name, (port, pid) in running.items()}
+            found = {name: under_load(port, pid, folder, asked.seconds) for name, (port, pid) in running.items()}
             rounds.append({**found, "offline predict": {"per_second": offline(model, folder)}})
     machine = round((before + machine_speed()) / 2)
     rows = [row_of(name, rounds, way) for name in rounds[0]]
@@ -208,6 +231,7 @@ def row_of(name: str, rounds: list[dict[str, Any]], way: tuple[int, int]) -> dic
         "lowest": round(min(speeds), 1),
         "highest": round(max(speeds), 1),
         **measured,
+        "others_share_of_cores": _median(rounds, name, "others", 3),
         "load_share_of_cores": round(statistics.median(shares), 3) if name == "frostline" else "",
         "ours_ratio": round(ratio, 3),
         "ours_ratio_adjusted": round(statistics.median(adjusted), 3) if name == "offline predict" else "",
@@ -216,9 +240,9 @@ def row_of(name: str, rounds: list[dict[str, Any]], way: tuple[int, int]) -> dic
     }
 
 
-def _median(rounds: list[dict[str, Any]], name: str, key: str) -> float | str:
+def _median(rounds: list[dict[str, Any]], name: str, key: str, places: int = 1) -> float | str:
     found = [each[name][key] for each in rounds if key in each[name]]
-    return round(statistics.median(found), 1) if found else ""
+    return round(statistics.median(found), places) if found else ""
 
 
 def show(rows: list[dict[str, Any]]) -> None:
