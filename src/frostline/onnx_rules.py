@@ -68,7 +68,9 @@ def _reshape(t: Translation, layer: Layer) -> str:
 
 
 def _wide(t: Translation, layer: Layer, number: int) -> str:
-    """A shape, in the 64 bits that ONNX wants."""
+    """A shape or places, in the 64 bits that ONNX wants."""
+    if t.constant(layer, number) is not None:
+        return t.tensor(t.known(layer, number))
     name = t.input(layer, number)
     return name if layer.arriving[number].precision == "I64" else t.emit("Cast", [name], layer, to=TYPES["i64"])
 
@@ -105,9 +107,9 @@ def _variadic_split(t: Translation, layer: Layer) -> Sequence[str]:
 
 
 def _slice(t: Translation, layer: Layer) -> str:
-    data, start, stop, step, *axes = t.inputs(layer)
-    listed = axes or [t.tensor(np.arange(len(t.known(layer, 1))))]
-    return t.emit("Slice", [data, start, stop, *listed, step], layer)
+    start, stop, step, *axes = (_wide(t, layer, number) for number in range(1, len(layer.sources)))
+    listed = axes or [t.tensor(np.arange(t.known(layer, 1).size))]
+    return t.emit("Slice", [t.input(layer, 0), start, stop, *listed, step], layer)
 
 
 def _range(t: Translation, layer: Layer) -> str:
