@@ -55,6 +55,7 @@ def write_model(
         fresh.mkdir()
         if graph is not None:
             engine.save_graph(graph, fresh / GRAPH, half)
+            _write_onnx(fresh)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         written = engine.read_graph(fresh / GRAPH) if graph is not None else None
         write_selftest(fresh, make_runner(written, fresh, card, card["precision"]), card["preprocess"]["stored"])
@@ -68,6 +69,19 @@ def write_model(
         os.replace(fresh, folder)
     sync_folder(folder.parent)
     return digest
+
+
+def _write_onnx(folder: Path) -> None:
+    """The same graph for ONNX Runtime, its weights in ``graph.bin``: tens of kilobytes, where OpenVINO cannot be installed."""
+    try:
+        from frostline.onnx_graph import to_onnx
+    except ImportError:
+        say(f"The model has no {ONNX}, for where OpenVINO is missing: pip install 'frostline[export]'", "yellow")
+        return
+    try:
+        (folder / ONNX).write_bytes(to_onnx(folder / GRAPH, outside=True).SerializeToString(deterministic=True))
+    except UserError as error:
+        say(f"The model has no {ONNX}: {error.message}", "yellow")
 
 
 def _sync(folder: Path) -> None:
