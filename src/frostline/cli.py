@@ -13,6 +13,7 @@ from frostline.commands.judging import compare, evaluate, inspect
 from frostline.commands.reporting import report
 from frostline.commands.serving import serve
 from frostline.commands.shipping import export
+from frostline.commands.shipping import export, import_
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
 from frostline.errors import UserError
@@ -48,6 +49,7 @@ def _main(
 
 for _command in (train, evaluate, inspect, predict, explain, compare, report, serve, tune, export):
     app.command()(_command)
+app.command("import")(import_)
 
 
 @app.command()

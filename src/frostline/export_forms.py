@@ -127,5 +127,3 @@ def _package(name: str, extra: str) -> ModuleType:
 def _in_blocks(answer: Any, size: int = BATCH) -> Answer:
     """Ask for a few images at a time; the last block is smaller, which tries the dynamic batch as well."""
     return lambda images: np.concatenate([np.asarray(answer(images[i : i + size])) for i in range(0, len(images), size)])
-
-

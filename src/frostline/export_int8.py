@@ -103,7 +103,9 @@ def _images(source: Predictor, data: str | Path | None, split: str, calibration:
         raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
     if split == "test":
         raise UserError(
-            "Test images choose nothing: ranges and the allowed loss are chosen on validation.", expected="validation", received="test"
+            "Test images choose nothing: ranges and the allowed loss are chosen on validation.",
+            expected="validation",
+            received="test",
         )
     images, _ = rows_of(source, data, split)
     if calibration < 1 or len(images) < calibration + LEAST_JUDGED:

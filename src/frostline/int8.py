@@ -60,7 +60,9 @@ def _apart(body: ov.Model) -> tuple[ov.Model, ov.Model]:
         raise UserError("This model is quantised already.", expected="a model in f32 or bf16")
     place = next((number for number, kind in enumerate(kinds) if kind in _CONVOLUTIONS), None)
     if place is None:
-        raise UserError("There is nothing to quantise: the network has no convolution.", received=", ".join(sorted(set(kinds)))[:200])
+        raise UserError(
+            "There is nothing to quantise: the network has no convolution.", received=", ".join(sorted(set(kinds)))[:200]
+        )
     rest = body.clone()
     cut = body.get_ordered_ops()[place].input_value(0)
     front = ov.Model([ops.result(cut)], body.get_parameters(), "front")
@@ -69,7 +71,9 @@ def _apart(body: ov.Model) -> tuple[ov.Model, ov.Model]:
     try:
         return front, ov.Model(rest.get_results(), [parameter], "network")
     except RuntimeError as error:
-        raise UserError("The network cannot be told from what stands before it.", received=str(error).splitlines()[-1][:200]) from error
+        raise UserError(
+            "The network cannot be told from what stands before it.", received=str(error).splitlines()[-1][:200]
+        ) from error
 
 
 def _joined(front: ov.Model, network: ov.Model, outputs: list[str]) -> ov.Model:
@@ -124,13 +128,12 @@ def _behind_the_map(network: ov.Model) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF's progress bars and chatter are for its authors."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The progress bars and chatter of NNCF, and of the torch that it loads, are for their authors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

@@ -94,7 +94,9 @@ def read_layers(path: Path) -> list[Layer]:
             arrows.setdefault(end, {})[into] = (start, out)
         return [_layer(element, arrows.get(int(element.attrib["id"]), {})) for element in root.iterfind("layers/layer")]
     except (OSError, ElementTree.ParseError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a graph.", expected="OpenVINO's XML", received=f"{type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{path} is not a graph.", expected="OpenVINO's XML", received=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _layer(element: ElementTree.Element, arrows: Mapping[int, Source]) -> Layer:

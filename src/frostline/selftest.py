@@ -24,7 +24,8 @@ from frostline.files import digest_json, home, write_json
 from frostline.model_card import SELFTEST, ModelCard
 
 #: How far probabilities may be off, by precision of computing. In bf16 the winner must be the same, too, where it is ahead by more.
-#: In int8 a value beside the border of two levels falls to either side, as its sums were rounded: a level is half a percent of a range.
+#: In int8 a value beside the border of two levels falls to either side, as its sums were rounded; a level is half a percent of a
+#: range.
 TOLERANCE = {"f32": 1e-4, "bf16": 2e-2, "int8": 5e-2}
 IMAGES = 10
 #: A self-test that unpacks to more bytes is none: ten images of 2,048 x 2,048 are 126 MB.

@@ -38,3 +38,40 @@ def export(
         return
     say_int8(record) if to == "int8" else say_parity(record)
     say(f"Written: {place}")
+
+
+def import_(
+    network: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    classes: Annotated[str, typer.Option(help="Names in the order of its outputs: a,b,c, or a file with one a line.")],
+    out: Annotated[Path, typer.Option(help="The model directory to make; with --data, the run.")],
+    size: Annotated[str, typer.Option(help="Of the images it takes: 224, or HEIGHTxWIDTH.")] = "224",
+    preprocess: Annotated[
+        str,
+        typer.Option(help="imagenet, unit ([0, 1]), signed ([-1, 1]), pixels ([0, 255]), caffe; or JSON, or a file of it."),
+    ] = "imagenet",
+    channels: Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="As it takes them. Default: the preset's.")] = None,
+    layout: Annotated[Literal["auto", "nchw", "nhwc"], typer.Option(help="Of its input.")] = "auto",
+    gives: Annotated[Literal["auto", "logits", "probabilities"], typer.Option(help="What comes out of it.")] = "auto",
+    fit: Annotated[Literal["squash", "pad", "crop"], typer.Option(help="How photos are brought to the size.")] = "squash",
+    output_name: Annotated[str, typer.Option(help="Which of several outputs.")] = "",
+    licence: Annotated[str, typer.Option(help="Of its weights, for the card.")] = "unknown",
+    data: Annotated[str | None, typer.Option(help=f"Judge it on this and write a run: {DATA_HELP}.")] = None,
+    split: Annotated[str, typer.Option(help="Of the data: train, validation or test.")] = "test",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --data: replace a finished run.")] = False,
+) -> None:
+    """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
+    from frostline.import_graph import framing, read_preprocess, read_size
+    from frostline.importing import import_onnx, read_classes
+
+    frame = framing(read_size(size), read_preprocess(preprocess, fit), channels=channels or "", layout=layout, gives=gives)
+    import_onnx(
+        network,
+        read_classes(classes),
+        frame,
+        out,
+        output_name=output_name,
+        data=data,
+        split=split,
+        licence=licence,
+        overwrite=overwrite,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,7 @@ class Whole(nn.Module):
 
 def whole(folder: Path, card: Mapping[str, Any]) -> Whole:
     """The module, ready to answer."""
-    module = Whole(folder, card).eval().requires_grad_(False)
-    return module
+    return Whole(folder, card).eval().requires_grad_(False)
 
 
 def save_program(folder: Path, card: Mapping[str, Any], path: Path) -> Answer:
@@ -90,7 +91,7 @@ def save_litert(folder: Path, card: Mapping[str, Any], path: Path) -> Answer:
         ) from error
     example = torch.zeros(1, *card["preprocess"]["stored"], 3, dtype=torch.uint8)
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), quiet(), redirect_stdout(io.StringIO()):
             litert_torch.convert(whole(folder, card), (example,)).export(str(path))
     except Exception as error:  # the converter raises many kinds for what it does not know
         reason = " ".join(str(error).split())[:300]
@@ -159,7 +160,10 @@ def _say_differences(card: Mapping[str, Any], preprocess: Preprocess) -> None:
     if int(card["views"]) > 1:
         say(f"This model averages {card['views']} views of an image; timm's network sees one.", "yellow")
     if preprocess.stored != preprocess.size:
-        say("Small images are enlarged by the model itself; with timm its own transform enlarges them, a little otherwise.", "yellow")
+        say(
+            "Small images are enlarged by the model itself; with timm its own transform enlarges them, a little otherwise.",
+            "yellow",
+        )
 
 
 def _linear(head: nn.Module, architecture: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -176,7 +180,9 @@ def _linear(head: nn.Module, architecture: Mapping[str, Any]) -> tuple[Tensor, T
     return weight, torch.zeros(len(weight)) if bias is None else bias.detach()
 
 
-def _with_classifier(body: FeatureNetwork, architecture: Mapping[str, Any], preprocess: Preprocess, weight: Tensor, bias: Tensor) -> Any:
+def _with_classifier(
+    body: FeatureNetwork, architecture: Mapping[str, Any], preprocess: Preprocess, weight: Tensor, bias: Tensor
+) -> Any:
     """timm's network with its own classifier, which gets these weights; some have it as a 1×1 convolution."""
     network = build(architecture["backbone"], preprocess.size, classes=len(weight), **architecture["model_args"])
     classifier = network.get_classifier()
@@ -184,7 +190,9 @@ def _with_classifier(body: FeatureNetwork, architecture: Mapping[str, Any], prep
     own = {id(value) for value in classifier.parameters()}
     named = {name for name, value in network.named_parameters() if id(value) in own}
     if set(missing) - named or unexpected:
-        raise UserError("timm builds this network otherwise with a classifier than without.", received=str([*missing, *unexpected])[:200])
+        raise UserError(
+            "timm builds this network otherwise with a classifier than without.", received=str([*missing, *unexpected])[:200]
+        )
     with torch.no_grad():
         classifier.weight.copy_(weight.view_as(classifier.weight))
         classifier.bias.copy_(bias)
