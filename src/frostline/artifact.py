@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from frostline import engine, vino
 from frostline.errors import UserError
-from frostline.files import digest_file, digest_json, sync_folder, write_json
+from frostline.files import digest_file, digest_json, sync_folder, write_bytes, write_json
 from frostline.model_card import CARD, GRAPH, ONNX, SCHEMA, SEEN, WEIGHTS, ModelCard, read_card
 from frostline.model_files import check_files
 from frostline.onnx_engine import OnnxRunner
@@ -79,7 +79,7 @@ def _write_onnx(folder: Path) -> None:
         say(f"The model has no {ONNX}, for where OpenVINO is missing: pip install 'frostline[export]'", "yellow")
         return
     try:
-        (folder / ONNX).write_bytes(to_onnx(folder / GRAPH, outside=True).SerializeToString(deterministic=True))
+        write_bytes(folder / ONNX, to_onnx(folder / GRAPH, outside=True).SerializeToString(deterministic=True))
     except UserError as error:
         say(f"The model has no {ONNX}: {error.message}", "yellow")
 

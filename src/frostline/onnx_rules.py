@@ -165,8 +165,13 @@ def _max_pool(t: Translation, layer: Layer) -> str:
 
 
 def _avg_pool(t: Translation, layer: Layer) -> str:
+    """Without dilations, which ONNX knows only since operator set 19."""
+    attributes = _pooling(layer)
+    if set(layer.numbers("dilations")) - {1}:
+        raise UserError("An average over pixels apart cannot be written as ONNX.", received=layer.name)
+    attributes.pop("dilations", None)
     counted = int(layer.data["exclude-pad"] == "false")
-    return t.emit("AveragePool", [t.input(layer, 0)], layer, count_include_pad=counted, **_pooling(layer))
+    return t.emit("AveragePool", [t.input(layer, 0)], layer, count_include_pad=counted, **attributes)
 
 
 def _number(t: Translation, value: float) -> str:
