@@ -28,6 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 #: A side of more pixels is a mistake.
 MOST_PIXELS = 4096
+#: How far an answer may be, relative to the largest, from what the image gets in other company.
+SAME = 1e-4
 #: Operations behind which there is still the same map.
 _SHAPES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Convert")
 
@@ -195,9 +197,13 @@ def _gives(images: Any, answer: Any, frame: Framing, said: str) -> str:
     graph = ov.Model([ops.result(answer)], [images], "asked")
     probe = drawn_images(4, *frame.preprocess.stored, seed=30)
     try:
-        found = engine.core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})({0: probe})[0]
+        compiled = engine.core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = compiled({0: probe})[0].copy()
+        alone = np.concatenate([compiled({0: probe[i : i + 1]})[0].copy() for i in range(len(probe))])
     except RuntimeError as error:
         raise UserError(f"{said} cannot be computed.", received=" ".join(str(error).split())[-300:]) from error
+    if found.shape != alone.shape or np.abs(found - alone).max() > SAME * max(1.0, np.abs(found).max()):
+        raise UserError(f"{said} answers otherwise for several images than for each.", expected="images that do not mix")
     if not np.isfinite(found).all():
         raise UserError(f"{said} gives numbers that are not finite for drawn images.", hint="--preprocess")
     distribution = bool((found >= 0).all() and np.abs(found.sum(1) - 1).max() < 1e-3)
