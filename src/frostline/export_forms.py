@@ -23,7 +23,7 @@ BATCH = 16
 
 def write_onnx(predictor: Predictor, path: Path) -> Answer:
     """The whole graph as one file."""
-    _need_graph(predictor)
+    _graph(predictor)
     onnx, onnxruntime = _package("onnx", "export"), _package("onnxruntime", "onnx")
     from frostline.onnx_graph import to_onnx
 
@@ -39,9 +39,8 @@ def write_onnx(predictor: Predictor, path: Path) -> Answer:
 
 def write_openvino(predictor: Predictor, folder: Path) -> Answer:
     """The graph with labels and preprocessing in its ``rt_info``, where OpenVINO's tools look for them."""
-    _need_graph(predictor)
+    graph = _graph(predictor).clone()
     folder.mkdir()
-    graph: ov.Model = predictor.graph.clone()
     labels = [name.replace(" ", "_") for name in predictor.classes]  # the tools split them at spaces
     graph.set_rt_info("Classification", ["model_info", "model_type"])
     graph.set_rt_info(" ".join(labels), ["model_info", "labels"])
@@ -107,11 +106,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _need_graph(predictor: Predictor) -> None:
+def _graph(predictor: Predictor) -> ov.Model:
     if predictor.graph is None:
         raise UserError(
             "This model has no compiled graph, which this form is made from.", expected="a model with graph.xml", hint="--to torch"
         )
+    return predictor.graph
 
 
 def _package(name: str, extra: str) -> ModuleType:

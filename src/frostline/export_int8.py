@@ -28,6 +28,7 @@ from frostline.progress import say
 from frostline.records import json_record
 from frostline.selftest import TOLERANCE
 from frostline.serve.predictor import Predictor
+from frostline.vino import ov
 
 #: Points of accuracy that may be lost, and images per second against bf16 (f32 without it) that must be gained, by default.
 MAX_LOSS, MIN_GAIN = 0.5, 1.3
@@ -155,7 +156,7 @@ def _same(one: Predictions, other: Predictions) -> float:
     return float((one.predicted == other.predicted).mean())
 
 
-def _gain(source: Predictor, graph: engine.ov.Model) -> dict[str, Any]:
+def _gain(source: Predictor, graph: ov.Model) -> dict[str, Any]:
     """Images per second of both, in turn, so that what else the machine does meets both alike."""
     images = drawn_images(engine.BATCH, *source.card.preprocess.stored)
     many = np.concatenate([images] * (BLOCKS * cores()))

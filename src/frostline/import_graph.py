@@ -68,7 +68,7 @@ def framing(size: tuple[int, int], preprocess: Mapping[str, Any], **values: str)
     Raises:
         UserError: an unknown key, or values that are no preprocessing.
     """
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()}
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()}
     channels = values.pop("channels", "") or str(given.pop("channels", "rgb"))
     given.pop("channels", None)
     try:

@@ -1,13 +1,13 @@
 """What each operation of an OpenVINO graph is in ONNX: one table, a small function for whatever is not the same there.
 
-OpenVINO's operations are specified at docs.openvino.ai ("Operation sets"), ONNX' at onnx.ai ("Operators"); differences that matter
-are named where they are dealt with.
+OpenVINO's are specified at docs.openvino.ai ("Operation sets"), ONNX' at onnx.ai ("Operators"); differences are named where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +22,12 @@ def _same(operation: str) -> Rule:
 
 
 def _along(operation: str) -> Rule:
-    """The same operation along an axis."""
+    """The same, along an axis."""
     return lambda t, layer: t.emit(operation, t.inputs(layer), layer, axis=int(layer.data["axis"]))
 
 
 def _reduced(operation: str) -> Rule:
-    """A reduction over axes, which ONNX' older ReduceMax and ReduceMean take as an input too since operator set 18."""
+    """A reduction over axes, which ONNX takes as an input since operator set 18."""
 
     def rule(t: Translation, layer: Layer) -> str:
         keep = int(layer.data["keep_dims"] == "true")
@@ -133,13 +133,10 @@ def _turned(t: Translation, layer: Layer, name: str, rank: int) -> str:
     return name if rank < 2 else t.emit("Transpose", [name], layer, perm=[*axes[:-2], axes[-1], axes[-2]])
 
 
-def _window(layer: Layer) -> dict[str, object]:
+def _window(layer: Layer) -> dict[str, Any]:
     """Attributes that convolution and pooling share."""
-    attributes: dict[str, object] = {"strides": layer.numbers("strides")}
-    if dilations := layer.numbers("dilations"):
-        attributes["dilations"] = dilations
-    automatic = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID"}.get(layer.data["auto_pad"])
-    if automatic:
+    attributes: dict[str, Any] = {key: found for key in ("strides", "dilations") if (found := layer.numbers(key))}
+    if (automatic := layer.data["auto_pad"].upper()) in ("SAME_UPPER", "SAME_LOWER", "VALID"):
         return {**attributes, "auto_pad": automatic}
     return {**attributes, "pads": layer.numbers("pads_begin") + layer.numbers("pads_end")}
 
@@ -155,7 +152,7 @@ def _group_convolution(t: Translation, layer: Layer) -> str:
     return t.emit("Conv", [t.input(layer, 0), filters], layer, group=groups, **_window(layer))
 
 
-def _pooling(layer: Layer) -> dict[str, object]:
+def _pooling(layer: Layer) -> dict[str, Any]:
     return {**_window(layer), "kernel_shape": layer.numbers("kernel"), "ceil_mode": int(layer.data["rounding_type"] != "floor")}
 
 
@@ -286,7 +283,7 @@ RULES: dict[str, Rule] = {
     "Transpose": _transpose,
     "Unsqueeze": _squeeze,
     "VariadicSplit": _variadic_split,
-    # what networks are made of
+    # layers
     "AvgPool": _avg_pool,
     "Clamp": _clamp,
     "Convert": _convert,
