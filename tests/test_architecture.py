@@ -125,6 +125,7 @@ LAYERS = [
     # the model directory, and what is trained into one
     "ir",
     "onnx_writing",
+    "onnx_layers",
     "onnx_rules",
     "onnx_graph",
     "runner",
