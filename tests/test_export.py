@@ -68,6 +68,7 @@ def test_a_packed_model_is_a_model(toy, tmp_path):
     np.testing.assert_array_equal(Predictor(place).predict(images), Predictor(toy).predict(images))
 
 
+@pytest.mark.slow
 def test_the_torch_program_of_the_classifier_inside_loads_without_frostline(tmp_path):
     place, record = export(MODEL, "torch", tmp_path / "inside.pt2")
     assert record["parity"]["worst"] < 1e-4

@@ -80,8 +80,9 @@ def by_runtime(path, images, preset, layout="nchw", softmax=True):
     return odds / odds.sum(1, keepdims=True) if softmax else found
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-@pytest.mark.parametrize(("layout", "ending"), [("nchw", "logits"), ("nhwc", "probabilities")])
+@pytest.mark.parametrize(
+    ("preset", "layout", "ending"), [*((name, "nchw", "logits") for name in sorted(PRESETS)), ("caffe", "nhwc", "probabilities")]
+)
 def test_the_same_answers_as_by_onnx_runtime(preset, layout, ending, tmp_path):
     path = written(network(layout, ending), tmp_path)
     model = import_onnx(path, CLASSES, frame(preset), tmp_path / "model", licence="mit")

@@ -87,9 +87,10 @@ def test_networks_from_scratch(name, tmp_path):
     assert_same(path, drawn_images(3, 16, 16))
 
 
-@pytest.mark.parametrize(
-    "name", ["test_resnet", "test_efficientnet", "test_efficientnet_gn", "test_convnext", "test_vit", "test_vit4", "test_byobnet"]
-)
+FEW, MORE = ["test_resnet", "test_convnext", "test_vit"], ["test_efficientnet", "test_efficientnet_gn", "test_vit4", "test_byobnet"]
+
+
+@pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 def test_tiny_networks_of_many_families(name, tmp_path):
     torch.manual_seed(0)
     sized = {"img_size": 64, "dynamic_img_size": False} if "vit" in name else {}

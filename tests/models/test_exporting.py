@@ -39,7 +39,7 @@ def test_a_folder_that_timm_loads(runs, tmp_path):
     given = timm.data.resolve_model_data_config(network)
     predictor = Predictor(runs / "plain", "f32")
     preprocess = predictor.card.preprocess
-    assert (given["mean"], given["std"]) == (preprocess.mean, preprocess.std)
+    assert (tuple(given["mean"]), tuple(given["std"])) == (preprocess.mean, preprocess.std)
     images = drawn_images(4, *preprocess.size)
     x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(preprocess.mean)[:, None, None]) / torch.tensor(
         preprocess.std
