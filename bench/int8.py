@@ -2,8 +2,9 @@
 
     python bench/int8.py --data cifar10:FOLDER [--model inside] [--model mobilenetv2-160=RUN] …
 
-Appends a row a model to results/int8.csv. Ranges from 300 validation images, the loss on all others of validation and, for the
-record only, on test; both speeds in one process, in turn. "offered" is whether `frostline export --to int8` writes it by default.
+Appends rows to results/int8.csv: for each model, with ever more of its first layers left as they are, until `frostline export
+--to int8` would write it by default ("offered"). Ranges from 300 validation images, the loss on all others of validation and,
+for the record only, on test; both speeds in one process, in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import nncf
 import openvino
 from common import append_rows
 
-from frostline.export_int8 import MAX_LOSS, MIN_GAIN, write_int8
+from frostline.export_int8 import FLOAT_LAYERS, MAX_LOSS, MIN_GAIN, write_int8
 from frostline.judge import evaluate
 from frostline.paired import paired
 
@@ -27,21 +28,26 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", action="append", help="NAME=FOLDER, or inside")
     asked = parser.parse_args()
-    rows = [measured(*name.partition("=")[::2], asked.data) for name in asked.model or ["inside"]]
-    print(append_rows("int8", rows))
+    for given in asked.model or ["inside"]:
+        name, _, folder = given.partition("=")
+        for number in FLOAT_LAYERS:
+            row = measured(name, folder or name, asked.data, number)
+            append_rows("int8", [row])
+            if row["offered"]:
+                break
 
 
-def measured(name: str, folder: str, data: str) -> dict[str, Any]:
-    model = folder or name
+def measured(name: str, model: str, data: str, float_layers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         smaller = Path(scratch) / "int8"
-        found = write_int8(model, smaller, data, max_loss=100, min_gain=0)
+        found = write_int8(model, smaller, data, max_loss=100, min_gain=0, float_layers=[float_layers])
         (before, _), (after, _) = evaluate(model, data), evaluate(smaller, data)
     test = paired("before", before, "int8", after)
     speed, sizes = found["images_per_second"], found["graph_bytes"]
     row = {
         "model": name,
         "versions": f"openvino {openvino.__version__.split('-')[0]}, nncf {nncf.__version__}",
+        "float_layers": float_layers,
         "calibration": found["calibration"],
         "n_validation": found["n"],
         "points_lost": round(found["loss"], 2),

@@ -172,6 +172,7 @@ LAYERS = [
     "export_int8",
     "export",
     "onnx_reading",
+    "import_parts",
     "import_graph",
     "importing",
     "warping",

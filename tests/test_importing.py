@@ -15,6 +15,7 @@ from frostline.cli import main
 from frostline.compare import table
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
+from frostline.gradcam import GradCam
 from frostline.import_graph import PRESETS, framing, read_preprocess, read_size
 from frostline.importing import import_onnx, read_classes
 from frostline.judge import evaluate
@@ -176,6 +177,26 @@ def test_one_of_several_outputs(tmp_path):
     assert "--output-name" in caught.value.hint
     model = import_onnx(path, CLASSES, frame(), tmp_path / "model", output_name="logits")
     assert read_card(model).values["architecture"]["framing"]["gives"] == "logits"
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_its_map_has_channels_first_and_explains(layout, tmp_path):
+    model = network(layout)
+    if layout == "nhwc":  # the map itself with its channels last, as Keras' exports have it
+        for node in model.graph.node:
+            if node.op_type == "GlobalAveragePool":
+                node.op_type = "ReduceMean"
+                node.attribute.extend([helper.make_attribute("axes", [1, 2]), helper.make_attribute("keepdims", 1)])
+        place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Relu")
+        model.graph.node[place].input[0] = "last"
+        model.graph.node.insert(place, helper.make_node("Transpose", ["conv"], ["last"], perm=[0, 2, 3, 1]))
+    predictor = Predictor(import_onnx(written(model, tmp_path), CLASSES, frame(), tmp_path / "model"))
+    assert list(predictor.graph.output("map").get_partial_shape())[1:] == [4, SIDE, SIDE]
+    values, gradient = GradCam(predictor.graph).map_and_gradient(drawn_images(1, SIDE, SIDE)[0], 1)
+    assert values.shape == gradient.shape
+    # the mean over the picture, then a linear layer: every pixel of a channel has the same gradient
+    assert np.abs(gradient).max() > 0
+    np.testing.assert_allclose(gradient, gradient.mean((-2, -1), keepdims=True) + 0 * gradient, rtol=1e-4)
 
 
 # what is refused

@@ -83,14 +83,38 @@ def test_it_goes_on_as_onnx(trained, smaller_model, tmp_path):
 
 
 def test_what_costs_too_much_or_gains_too_little_is_not_written(trained, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_int8, "quantised", lambda graph, _: graph)  # not looked into here
+    monkeypatch.setattr(export_int8, "quantised", lambda graph, *_: graph)  # not looked into here
     monkeypatch.setattr(export_int8, "_loss", lambda *_: {"loss": 0.6, "n": 10})
     with pytest.raises(UserError, match="costs this model too much") as caught:
         exported(trained, tmp_path / "int8", max_loss=0.5)
-    assert (caught.value.received, caught.value.hint) == ("0.60 points", "--max-loss")
+    assert caught.value.received.startswith("0.60 with 0 layers left as they are, 0.60 with 3 layers")
+    assert caught.value.hint == "--max-loss"
     with pytest.raises(UserError, match="gains this model too little"):
         exported(trained, tmp_path / "int8", max_loss=0.7, min_gain=1000)
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_that_lose_too_much_stay_as_they_are(trained, quick, tmp_path, monkeypatch):
+    found = iter([3.0, 0.7, 0.2, 0.0])
+    original = export_int8._loss
+    monkeypatch.setattr(export_int8, "_loss", lambda *given: {**original(*given), "loss": next(found)})
+    asked = []
+    monkeypatch.setattr(export_int8, "quantised", lambda graph, _, number: asked.append(number) or graph)
+    _, about = exported(trained, tmp_path / "int8", max_loss=0.5)
+    assert asked == [0, 3, 4]
+    assert (about["float_layers"], [each["loss"] for each in about["tried"]]) == (4, [3.0, 0.7, 0.2])
+
+
+def test_the_first_layers_are_left_alone():
+    graph = read_graph(folder() / "graph.xml")
+    images = drawn_images(4, 32, 32)
+    weights = [_int8_weights(quantised(graph, images, number)) for number in (0, 2)]
+    assert weights[0] == weights[1] + 2
+
+
+def _int8_weights(graph):
+    kinds = [node.get_element_type().get_type_name() for node in graph.get_ops() if node.get_type_name() == "Constant"]
+    return kinds.count("i8")
 
 
 def test_test_images_choose_nothing(trained, tmp_path):

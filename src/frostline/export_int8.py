@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -34,6 +34,8 @@ from frostline.vino import ov
 MAX_LOSS, MIN_GAIN = 0.5, 1.3
 #: Images that the ranges of activations are taken from.
 CALIBRATION = 300
+#: How many first layers stay in floats: tried in turn until the loss is small enough.
+FLOAT_LAYERS = (0, 3, 4, 8, 12)
 #: Fewer others than this say nothing about half a point.
 LEAST_JUDGED = 50
 #: Rounds in turn, and blocks of images in each, by which speeds are compared.
@@ -49,6 +51,7 @@ def write_int8(
     max_loss: float = MAX_LOSS,
     min_gain: float = MIN_GAIN,
     calibration: int = CALIBRATION,
+    float_layers: Sequence[int] = FLOAT_LAYERS,
 ) -> dict[str, Any]:
     """Quantise a model and write it as a model directory of its own.
 
@@ -60,6 +63,7 @@ def write_int8(
         max_loss: points of accuracy that may be lost.
         min_gain: images per second, relative to the model in its own precision, that must be reached; 0 for any.
         calibration: number of images.
+        float_layers: how many of the first layers to leave as they are; the first number that loses little enough is taken.
 
     Returns:
         What the card says of it under "int8".
@@ -73,14 +77,21 @@ def write_int8(
     images = _images(source, data, split, calibration)
     first, others = _apart(images, calibration)
     say(f"Ranges from {len(first):,} {images.name} images, accuracy on the {len(others):,} others.")
-    graph = quantised(source.graph, _pixels(source, first))
-    gain = _gain(source, graph)
     seen = {raw(digest) for digest in images.digests} | (source.seen() if source.card.knows_seen else set())
-    about: dict[str, Any] = {**gain, "calibration": len(first), "tolerance": TOLERANCE["int8"]}
-    write_model(folder, graph, {}, seen, _card(source, about))  # to be judged as it will be used, through the one door
-    about |= _loss(source, Predictor(folder), others)
-    about |= {"split": images.name, "max_loss": max_loss, "graph_bytes": _sizes(source.folder, folder)}
-    _refuse(about, max_loss, min_gain)
+    pixels, before = _pixels(source, first), source.judge(others)
+    tried: list[dict[str, Any]] = []
+    for number in float_layers:
+        graph = quantised(source.graph, pixels, number)
+        write_model(folder, graph, {}, seen, _card(source, {}))  # to be judged as it will be used, through the one door
+        found = _loss(source.precision, before, Predictor(folder).judge(others))
+        tried.append({"float_layers": number, "loss": found["loss"]})
+        if found["loss"] <= max_loss:
+            break
+    about: dict[str, Any] = {"split": images.name, "calibration": len(first), "max_loss": max_loss, "tolerance": TOLERANCE["int8"]}
+    about |= {**found, "float_layers": number, "tried": tried, "graph_bytes": _sizes(source.folder, folder)}
+    _refuse_loss(about, max_loss)
+    about |= _gain(source, graph)
+    _refuse_gain(about, min_gain)
     write_model(folder, graph, {}, seen, _card(source, about))
     return about
 
@@ -92,6 +103,8 @@ def say_int8(about: Mapping[str, Any]) -> None:
         f"Accuracy {about['accuracy']:.2%}, {about['loss']:+.2f} points lost ({low:+.2f} to {high:+.2f}) on {about['n']:,} "
         f"{about['split']} images; worst difference of a probability {about['parity']['worst']:.2g}."
     )
+    if about["float_layers"]:
+        say(f"The first {about['float_layers']} layers stay as they are: all in int8 lost {about['tried'][0]['loss']:.2f} points.")
     speed, sizes = about["images_per_second"], about["graph_bytes"]
     say(
         f"Speed {about['gain']:.2f} × {about['against']}: {speed['int8']:,.0f} images/s against {speed[about['against']]:,.0f}; "
@@ -137,13 +150,12 @@ def _card(source: Predictor, about: Mapping[str, Any]) -> dict[str, Any]:
     return json_record({**values, **changed})
 
 
-def _loss(source: Predictor, smaller: Predictor, images: ImageSet) -> dict[str, Any]:
-    before, after = source.judge(images), smaller.judge(images)
-    both = paired(source.precision, before, "int8", after)
+def _loss(precision: str, before: Predictions, after: Predictions) -> dict[str, Any]:
+    both = paired(precision, before, "int8", after)
     off = np.abs(before.probabilities.astype(np.float64) - after.probabilities)
     low, high = both["interval"]
     return {
-        "n": len(images),
+        "n": len(after),
         "accuracy": float(after.correct.mean()),
         "accuracy_before": float(before.correct.mean()),
         "loss": 100 * float(before.correct.mean() - after.correct.mean()),
@@ -183,14 +195,19 @@ def _sizes(source: Path, smaller: Path) -> dict[str, int]:
     return {name: (folder / "graph.bin").stat().st_size for name, folder in (("source", source), ("int8", smaller))}
 
 
-def _refuse(about: Mapping[str, Any], max_loss: float, min_gain: float) -> None:
+def _refuse_loss(about: Mapping[str, Any], max_loss: float) -> None:
     if about["loss"] > max_loss:
         raise UserError(
             "Quantisation costs this model too much; nothing was written.",
             expected=f"at most {max_loss:g} points of accuracy on {about['n']:,} {about['split']} images",
-            received=f"{about['loss']:.2f} points",
+            received=", ".join(
+                f"{each['loss']:.2f} with {each['float_layers']} layers left as they are" for each in about["tried"]
+            ),
             hint="--max-loss",
         )
+
+
+def _refuse_gain(about: Mapping[str, Any], min_gain: float) -> None:
     if about["gain"] < min_gain:
         raise UserError(
             "Quantisation gains this model too little here; nothing was written.",

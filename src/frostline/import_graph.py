@@ -13,6 +13,7 @@ import numpy as np
 from frostline import engine
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
+from frostline.import_parts import parted
 from frostline.preprocess import Preprocess
 from frostline.vino import ops, ov, passes
 
@@ -30,8 +31,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 MOST_PIXELS = 4096
 #: How far an answer may be, relative to the largest, from what the image gets in other company.
 SAME = 1e-4
-#: Operations behind which there is still the same map.
-_SHAPES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Convert")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def framed(network: ov.Model, classes: list[str], frame: Framing, said: str) -> 
     network.get_parameters()[0].output(0).replace(ops.convert(normalised, wanted.get_type_name()).output(0))
     answer = ops.convert(logits, "f32").output(0)
     frame = replace(frame, gives=_gives(images, answer, frame, said))
-    return _parts(images, answer, frame), frame
+    return parted(images, answer, frame.gives == "probabilities"), frame
 
 
 def _laid_out(network: ov.Model, frame: Framing, said: str) -> Framing:
@@ -222,73 +221,3 @@ def _gives(images: Any, answer: Any, frame: Framing, said: str) -> str:
             hint="--gives logits, if that is what they are",
         )
     return "probabilities" if distribution else "logits"
-
-
-def _parts(images: Any, answer: Any, frame: Framing) -> ov.Model:
-    """One graph with "features" (B, 1, D) where the last linear layer takes them, and a "map" before that where there is one."""
-    place = _features(answer)
-    width = place.get_partial_shape()[1].get_length()
-    found = _map(place)
-    readers = _readers(place)
-    features = ops.reshape(place, ops.constant(np.array([-1, 1, width], np.int64)), special_zero=False)
-    flat = ops.reshape(features, ops.constant(np.array([-1, width], np.int64)), special_zero=False)
-    if place == answer:
-        answer = flat.output(0)
-    for target in readers:
-        target.replace_source_output(flat.output(0))
-    probabilities = answer if frame.gives == "probabilities" else ops.softmax(answer, 1).output(0)
-    results = [_result(probabilities, "probabilities"), _result(features.output(0), "features")]
-    if found is not None:
-        results.append(_result(found, "map"))
-    return ov.Model(results, [images], "frostline")
-
-
-def _result(port: Any, name: str) -> Any:
-    result = ops.result(port)
-    result.output(0).set_names({name})
-    return result
-
-
-def _features(answer: Any) -> Any:
-    """What the last linear layer takes, (B, D) floats; the answer itself where there is none that everything passes."""
-    port = answer
-    while True:
-        node = port.get_node()
-        inputs = [node.input_value(i) for i in range(node.get_input_size())]
-        computed = [each for each in inputs if not _constant(each)]
-        if len(computed) != 1 or len(_readers(port)) > 1:
-            return answer
-        port = computed[0]
-        if node.get_type_name() == "MatMul":
-            shape = port.get_partial_shape()
-            flat = len(shape) == 2 and shape[1].is_static and port.get_element_type() == ov.Type.f32
-            return port if flat and len(_readers(port)) == 1 else answer
-
-
-def _readers(port: Any) -> list[Any]:
-    """Inputs of operations that take a value; results are none."""
-    return [target for target in port.get_target_inputs() if target.get_node().get_type_name() != "Result"]
-
-
-def _constant(port: Any) -> bool:
-    """Whether a value is a constant behind a conversion or another shape of it."""
-    node = port.get_node()
-    while node.get_type_name() in _SHAPES and node.get_input_size():
-        node = node.input_value(0).get_node()
-    return bool(node.get_type_name() == "Constant")
-
-
-def _map(features: Any) -> Any:
-    """The last map (B, C, h, w) of more than a pixel on the way to the features, or None."""
-    port = features
-    while True:
-        shape = port.get_partial_shape()
-        node = port.get_node()
-        sized = len(shape) == 4 and all(shape[axis].is_static for axis in (1, 2, 3))
-        if sized and shape[2].get_length() * shape[3].get_length() > 1 and node.get_type_name() not in _SHAPES:
-            return port
-        inputs = [node.input_value(i) for i in range(node.get_input_size())]
-        computed = [each for each in inputs if not _constant(each)]
-        if len(computed) != 1 or node.get_type_name() == "Parameter":
-            return None
-        port = computed[0]

@@ -23,12 +23,14 @@ from frostline.vino import ops, ov
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
-def quantised(graph: ov.Model, images: NDArray[np.uint8]) -> ov.Model:
+def quantised(graph: ov.Model, images: NDArray[np.uint8], float_layers: int = 0) -> ov.Model:
     """The same model with an int8 network.
 
     Args:
         graph: as ``artifact.write_model`` takes it, in f32 or with float16 weights.
         images: (N, h, w, 3) uint8 of the stored size, from whose activations the ranges are taken; a few hundred.
+        float_layers: how many of the first computing layers stay as they are. Networks whose BatchNorm is folded have first layers
+            of very uneven channels, which one range for all of them cannot hold (Nagel et al. 2019, section 3.1).
 
     Raises:
         UserError: there is no convolution to quantise, the graph is quantised already, or NNCF is missing.
@@ -37,7 +39,7 @@ def quantised(graph: ov.Model, images: NDArray[np.uint8]) -> ov.Model:
     front, network = _apart(engine.subgraph(with_full_weights(graph), outputs))
     prepare = engine.core().compile_model(front, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     samples = [prepare({0: images[i : i + 1]})[0].copy() for i in range(len(images))]
-    smaller = _quantise(network, samples)
+    smaller = _quantise(network, samples, float_layers)
     body = _joined(front, smaller, outputs)
     return engine.join(body, engine.split_head(graph))
 
@@ -87,7 +89,7 @@ def _joined(front: ov.Model, network: ov.Model, outputs: list[str]) -> ov.Model:
     return ov.Model(results, front.get_parameters(), "frostline")
 
 
-def _quantise(network: ov.Model, samples: list[NDArray[np.float32]]) -> ov.Model:
+def _quantise(network: ov.Model, samples: list[NDArray[np.float32]], float_layers: int) -> ov.Model:
     try:
         with _quiet():
             import nncf
@@ -102,8 +104,13 @@ def _quantise(network: ov.Model, samples: list[NDArray[np.float32]]) -> ov.Model
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             model_type=nncf.ModelType.TRANSFORMER if attention else None,
-            ignored_scope=nncf.IgnoredScope(names=_behind_the_map(network)),
+            ignored_scope=nncf.IgnoredScope(names=[*_first_layers(network, float_layers), *_behind_the_map(network)]),
         )
+
+
+def _first_layers(network: ov.Model, number: int) -> list[str]:
+    computing = (*_CONVOLUTIONS, "MatMul")
+    return [node.get_friendly_name() for node in network.get_ordered_ops() if node.get_type_name() in computing][:number]
 
 
 def _behind_the_map(network: ov.Model) -> list[str]:
