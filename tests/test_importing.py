@@ -224,6 +224,7 @@ REFUSED = {
     "weights by an absolute path": (lambda: outside("/etc/passwd"), {}, "not taken from"),
     "weights above": (lambda: outside("../weights.bin"), {}, "not taken from"),
     "weights that are missing": (lambda: outside("none.bin"), {}, "not taken from"),
+    "terabytes": (lambda: _that_asks_for_terabytes(), {}, "too much memory|no ONNX network"),
     "no output": (network, {"output_name": "none"}, "has no output"),
 }
 
@@ -239,6 +240,17 @@ def _with_fixed_reshape():
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 4]), "shape"))
     del model.graph.node[3]
     model.graph.node.insert(3, helper.make_node("Reshape", ["pooled", "shape"], ["flat"]))
+    return model
+
+
+def _that_asks_for_terabytes():
+    model = network()
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1_000_000, 1_000_000]), "huge"))
+    fill = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.0])
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["huge"], ["zeros"], value=fill))
+    model.graph.node.append(helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0))
+    model.graph.node.append(helper.make_node("Add", ["logits", "zero"], ["sum"]))
+    model.graph.output[0].name = "sum"
     return model
 
 

@@ -12,7 +12,6 @@ from frostline.commands.explaining import explain
 from frostline.commands.judging import compare, evaluate, inspect
 from frostline.commands.reporting import report
 from frostline.commands.serving import serve
-from frostline.commands.shipping import export
 from frostline.commands.shipping import export, import_
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 #: A side of more pixels is a mistake.
 MOST_PIXELS = 4096
+#: The most bytes that one value in a network may have, for one image.
+MOST_BYTES = 2**31
 #: How far an answer may be, relative to the largest, from what the image gets in other company.
 SAME = 1e-4
 
@@ -112,6 +115,7 @@ def framed(network: ov.Model, classes: list[str], frame: Framing, said: str) -> 
     """
     frame = _laid_out(network, frame, said)
     _resize(network, frame, said)
+    _check_sizes(network, said)
     folding = passes.Manager()  # axes and weights that others compute from constants become constants
     folding.register_pass(passes.ConstantFolding())
     folding.run_passes(network)
@@ -164,6 +168,20 @@ def _resize(network: ov.Model, frame: Framing, said: str) -> None:
             received=reason,
             hint="export it with a dynamic batch; --size",
         ) from error
+
+
+def _check_sizes(network: ov.Model, said: str) -> None:
+    """A few bytes can ask for a constant of terabytes: looked at before anything is computed."""
+    for port in (port for node in network.get_ops() for port in node.outputs()):
+        sides = (
+            [side.get_length() for side in port.get_partial_shape() if side.is_static]
+            if port.get_partial_shape().rank.is_static
+            else []
+        )
+        if (size := prod(sides) * port.get_element_type().size) > MOST_BYTES:
+            raise UserError(
+                f"{said} asks for too much memory.", expected=f"at most {MOST_BYTES:,} bytes a value", received=f"{size:,}"
+            )
 
 
 def _output(network: ov.Model, K: int, said: str) -> Any:

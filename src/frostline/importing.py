@@ -62,7 +62,10 @@ def import_onnx(
     graph, frame = framed(foreign.graph, list(classes), framing, str(path))
     card = _card(path, foreign, classes, frame, graph, licence)
     if data is None:
-        _write(out, graph, foreign, card)
+        try:
+            _write(out, graph, foreign, card)
+        except OSError as error:
+            raise UserError(f"Cannot write a model to {out}.", received=str(error), hint="another --out") from error
         return out
     with Run.create(out, overwrite) as run:
         _write(run.model_folder, graph, foreign, card)

@@ -83,12 +83,13 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _tensors(graph: Any) -> list[Any]:
-    """Every tensor of a graph: initialisers, and what attributes hold, in graphs within it too."""
-    found, waiting = [], [graph]
+def _tensors(model: Any) -> list[Any]:
+    """Every tensor of a model: initialisers, and what attributes hold, in graphs within graphs and in functions too."""
+    found, waiting = [], [model.graph, *model.functions]
     while waiting:
         part = waiting.pop()
-        found += [*part.initializer, *(tensor.values for tensor in part.sparse_initializer)]
+        if hasattr(part, "initializer"):
+            found += [*part.initializer, *(each for tensor in part.sparse_initializer for each in (tensor.values, tensor.indices))]
         for attribute in (each for node in part.node for each in node.attribute):
             found += [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
             waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
@@ -98,7 +99,7 @@ def _tensors(graph: Any) -> list[Any]:
 def _check_outside(path: Path, model: Any) -> None:
     """Weights in other files must be plain files of the same folder; ONNX' own history has several ways out of it."""
     folder, total = path.parent.resolve(), 0
-    for tensor in _tensors(model.graph):
+    for tensor in _tensors(model):
         if tensor.data_location != tensor.EXTERNAL:
             continue
         place = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
