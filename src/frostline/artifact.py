@@ -58,7 +58,9 @@ def write_model(
             _write_onnx(fresh)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         written = engine.read_graph(fresh / GRAPH) if graph is not None else None
-        write_selftest(fresh, make_runner(written, fresh, card, card["precision"]), card["preprocess"]["stored"])
+        runner = make_runner(written, fresh, card, card["precision"])
+        exact = make_runner(written, fresh, card, "f32") if written is not None and card["precision"] != "f32" else None
+        write_selftest(fresh, runner, card["preprocess"]["stored"], exact)
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
         values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
