@@ -13,10 +13,10 @@ from frostline.artifact import Compiled, read_model, write_model
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json
-from frostline.model_card import FILES, GRAPH_FILES, read_card, seen_digests
+from frostline.model_card import FILES, GRAPH_FILES, ONNX, read_card, seen_digests
 from frostline.selftest import replay_selftest
 
-ALL = sorted([*FILES, *GRAPH_FILES])
+ALL = sorted([*FILES, *GRAPH_FILES, ONNX])
 SEEN = {bytes([number]) * 15 + b"\0" for number in range(5)} | {b"\0" * 16}
 
 

@@ -66,9 +66,26 @@ def with_onnx(folder):
     return folder
 
 
+def without_onnx(folder):
+    """As models were saved before they held this graph."""
+    (folder / "graph.onnx").unlink()
+    values = json.loads((folder / "model.json").read_text())
+    values.pop("digest")
+    values["files"].pop("graph.onnx")
+    (folder / "model.json").write_text(json.dumps({**values, "digest": digest_json(values)}))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("plain") / "model")
+    return without_onnx(write_toy(tmp_path_factory.mktemp("plain") / "model"))
+
+
+def test_a_model_is_saved_with_the_graph(tmp_path, no_openvino):
+    found = Predictor(shutil.copytree(write_toy(tmp_path / "toy"), tmp_path / "elsewhere"))
+    images = drawn_images(3, 8, 8)
+    assert found._compiled.how["engine"].startswith("onnxruntime")
+    np.testing.assert_allclose(found.predict(images), probabilities(images), atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from toymodel import write_toy
 
 from frostline import selftest
+from frostline.errors import UserError
 from frostline.files import home
 from frostline.serve.predictor import Predictor
 
@@ -79,3 +80,29 @@ def test_a_spoiled_record_is_none(folder, replays, spoiled):
 )
 def test_in_bf16_the_winner_stays(wanted, found, other):
     assert selftest._other_winner(np.array([found], np.float32), np.array([wanted], np.float32), 0.02) == other
+
+
+class Says:
+    def __init__(self, shift):
+        self.shift = shift
+
+    def probabilities(self, images):
+        first = np.full(len(images), 0.7 + self.shift, np.float32)
+        return np.stack([first, 1 - first], 1)
+
+
+def test_what_is_run_in_f32_is_compared_with_f32(tmp_path):
+    """Drawn images are unlike the model's own: bf16 and f32 may say 0.1 of difference, and each must say the same again."""
+    selftest.write_selftest(tmp_path, Says(0.1), (8, 8), exact=Says(0.0))
+    assert selftest.keeps_exact(tmp_path)
+    assert selftest.replay_selftest(tmp_path, Says(0.11), "bf16", "bf16") == pytest.approx(0.01, abs=1e-6)
+    assert selftest.replay_selftest(tmp_path, Says(0.00005), "bf16", "f32") == pytest.approx(0.00005, abs=1e-6)
+    for running, shift in (("bf16", 0.0), ("f32", 0.1), ("f32", 0.01)):
+        with pytest.raises(UserError, match="does not pass its self-test"):
+            selftest.replay_selftest(tmp_path, Says(shift), "bf16", running)
+
+
+def test_a_self_test_without_f32_is_compared_as_before(tmp_path):
+    selftest.write_selftest(tmp_path, Says(0.1), (8, 8))
+    assert not selftest.keeps_exact(tmp_path)
+    assert selftest.replay_selftest(tmp_path, Says(0.11), "bf16", "f32") == pytest.approx(0.01, abs=1e-6)

@@ -13,11 +13,11 @@ from frostline.artifact import read_model
 from frostline.cli import main
 from frostline.errors import UserError
 from frostline.files import digest_file, digest_json
-from frostline.model_card import FILES, GRAPH_FILES, read_card, seen_digests
+from frostline.model_card import FILES, GRAPH_FILES, ONNX, read_card, seen_digests
 from frostline.selftest import read_selftest
 from frostline.serve.predictor import Predictor
 
-ALL = sorted([*FILES, *GRAPH_FILES])
+ALL = sorted([*FILES, *GRAPH_FILES, ONNX])
 REGIONS = 64
 
 
@@ -110,7 +110,7 @@ def test_paths_that_lead_elsewhere(folder, strange):
     assert ascii(strange) in refused(folder, "names other files than a model has").received
 
 
-@pytest.mark.parametrize("extra", ["run.py", "graph.onnx", "weights.pkl", "pytorch_model.bin", "folder/"])
+@pytest.mark.parametrize("extra", ["run.py", "graph2.onnx", "weights.pkl", "pytorch_model.bin", "folder/"])
 def test_files_that_are_not_the_models(folder, extra):
     (folder / extra).mkdir() if extra.endswith("/") else (folder / extra).write_bytes(b"x")
     assert extra.rstrip("/") in refused(folder, "holds files that are not the model's").received

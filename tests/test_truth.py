@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 from truth_images import COUNT, truth_images
 
+from frostline import inside
 from frostline.batch import predict_files
 from frostline.data.imageset import ImageSet
 from frostline.data.sources import load_source
+from frostline.export import FORMS
+from frostline.import_graph import framing
+from frostline.importing import import_onnx
+from frostline.onnx_graph import to_onnx
 from frostline.serve.predictor import Predictor
+from frostline.stored import read_stored
 
 CLASSES = 10
 
@@ -80,3 +86,27 @@ def test_files_folders_and_archives(predictor, files, truth, tmp_path, name):
     assert [row.path.rpartition("/")[2] for row in rows] == 2 * [path.name for path in files]
     for row, p in zip(rows, np.concatenate([truth, truth]), strict=True):
         assert dict(row.top) == dict(zip(predictor.classes, p.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "zip", pytest.param("torch", marks=pytest.mark.slow)])
+def test_every_export_in_f32(to, predictor, files, truth, tmp_path):
+    answer = FORMS[to].write(predictor, tmp_path / f"inside{FORMS[to].ending}")
+    stored = np.stack([read_stored(path, predictor.card.preprocess) for path in files])
+    np.testing.assert_allclose(answer(stored), truth, atol=1e-4)
+
+
+def test_an_import_of_the_network(files, truth, tmp_path):
+    """What the classifier inside computes, taken for somebody else's network: floats in, one view."""
+    onnx = pytest.importorskip("onnx")
+    model = to_onnx(inside.place() / "graph.xml")
+    onnx.save(without_uint8(onnx, model), tmp_path / "net.onnx")
+    frame = framing((32, 32), {"mean": [0, 0, 0], "std": [1 / 255] * 3}, layout="nhwc")
+    imported = Predictor(import_onnx(tmp_path / "net.onnx", list("abcdefghij"), frame, tmp_path / "m", output_name="probabilities"))
+    np.testing.assert_allclose(imported.predict(files), truth, atol=1e-4)
+
+
+def without_uint8(onnx, model):
+    """The same network for floats of [0, 255]."""
+    (given,) = model.graph.input
+    given.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return model

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from frostline import engine, vino
 from frostline.errors import UserError
-from frostline.files import digest_file, digest_json, sync_folder, write_json
+from frostline.files import digest_file, digest_json, sync_folder, write_bytes, write_json
 from frostline.model_card import CARD, GRAPH, ONNX, SCHEMA, SEEN, WEIGHTS, ModelCard, read_card
 from frostline.model_files import check_files
 from frostline.onnx_engine import OnnxRunner
@@ -55,9 +55,12 @@ def write_model(
         fresh.mkdir()
         if graph is not None:
             engine.save_graph(graph, fresh / GRAPH, half)
+            _write_onnx(fresh)
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         written = engine.read_graph(fresh / GRAPH) if graph is not None else None
-        write_selftest(fresh, make_runner(written, fresh, card, card["precision"]), card["preprocess"]["stored"])
+        runner = make_runner(written, fresh, card, card["precision"])
+        exact = make_runner(written, fresh, card, "f32") if written is not None and card["precision"] != "f32" else None
+        write_selftest(fresh, runner, card["preprocess"]["stored"], exact)
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
         values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
@@ -68,6 +71,19 @@ def write_model(
         os.replace(fresh, folder)
     sync_folder(folder.parent)
     return digest
+
+
+def _write_onnx(folder: Path) -> None:
+    """The same graph for ONNX Runtime, its weights in ``graph.bin``: tens of kilobytes, where OpenVINO cannot be installed."""
+    try:
+        from frostline.onnx_graph import to_onnx
+    except ImportError:
+        say(f"The model has no {ONNX}, for where OpenVINO is missing: pip install 'frostline[export]'", "yellow")
+        return
+    try:
+        write_bytes(folder / ONNX, to_onnx(folder / GRAPH, outside=True).SerializeToString(deterministic=True))
+    except UserError as error:
+        say(f"The model has no {ONNX}: {error.message}", "yellow")
 
 
 def _sync(folder: Path) -> None:

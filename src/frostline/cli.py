@@ -12,6 +12,7 @@ from frostline.commands.explaining import explain
 from frostline.commands.judging import compare, evaluate, inspect
 from frostline.commands.reporting import report
 from frostline.commands.serving import serve
+from frostline.commands.shipping import export, import_
 from frostline.commands.training import train, tune
 from frostline.commands.using import predict
 from frostline.errors import UserError
@@ -45,8 +46,9 @@ def _main(
 ) -> None: ...
 
 
-for _command in (train, evaluate, inspect, predict, explain, compare, report, serve, tune):
+for _command in (train, evaluate, inspect, predict, explain, compare, report, serve, tune, export):
     app.command()(_command)
+app.command("import")(import_)
 
 
 @app.command()

@@ -82,7 +82,7 @@ def convert_network(network: nn.Module, preprocess: Preprocess) -> ov.Model:
 
 def convert_head(head: nn.Module, features: int, temperature: float) -> ov.Model:
     """A graph from "features" (B, V, D) to "probabilities" (B, K): log-probabilities averaged over views, then the temperature."""
-    graph = _convert(_ViewAverage(head, temperature).eval(), torch.zeros(2, 1, features))
+    graph = _convert(ViewAverage(head, temperature).eval(), torch.zeros(2, 1, features))
     graph.reshape({0: ov.PartialShape([-1, -1, features])})
     graph.inputs[0].set_names({"features"})
     graph.outputs[0].set_names({"probabilities"})
@@ -93,18 +93,21 @@ def convert_head(head: nn.Module, features: int, temperature: float) -> ov.Model
 def _check_head(graph: ov.Model, head: nn.Module, features: int, temperature: float) -> None:
     probe = np.random.default_rng(0).standard_normal((5, 3, features)).astype(np.float32)
     with torch.no_grad():
-        wanted = _ViewAverage(head, temperature).eval()(torch.from_numpy(probe)).numpy()
+        wanted = ViewAverage(head, temperature).eval()(torch.from_numpy(probe)).numpy()
     worst = float(np.abs(Engine(graph, "f32", ("probabilities",)).features(probe) - wanted).max())
     if not worst <= HEAD_TOLERANCE:
         raise RuntimeError(f"the compiled head differs from torch by {worst:.2g} in a probability")
 
 
-class _ViewAverage(nn.Module):
+class ViewAverage(nn.Module):
+    """A head on the features of several views (B, V, D): log-probabilities averaged, then the temperature; (B, K)."""
+
     def __init__(self, head: nn.Module, temperature: float) -> None:
         super().__init__()
         self.head, self.temperature = head, temperature
 
     def forward(self, features: Tensor) -> Tensor:
+        """Probabilities (B, K)."""
         logits = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         # OpenVINO 2026.4 computes only the first row of a division behind the mean: it comes before
         return (torch.log_softmax(logits, -1) / self.temperature).mean(1).softmax(-1)
@@ -112,7 +115,7 @@ class _ViewAverage(nn.Module):
 
 def _convert(module: nn.Module, example: Tensor) -> ov.Model:
     dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} if example.ndim == 3 else {0: torch.export.Dim.DYNAMIC}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         example = example.repeat(1, 2, 1) if example.ndim == 3 else example
         try:
             return ov.convert_model(torch.export.export(module, (example,), dynamic_shapes=(dims,)))
@@ -121,7 +124,7 @@ def _convert(module: nn.Module, example: Tensor) -> ov.Model:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Conversion's deprecation chatter is for its authors."""
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "openvino")]
     levels = [logger.level for logger in loggers]

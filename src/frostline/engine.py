@@ -47,7 +47,8 @@ class Engine:
 
     Args:
         graph: with an input "images" or "features".
-        precision: "bf16" or "f32", of computing; inputs and outputs stay as they are.
+        precision: "bf16" or "f32", of computing; inputs and outputs stay as they are. "int8" for a graph that was quantised:
+            what is not quantised in it is computed in bf16 where the processor can.
         outputs: names of the outputs to compute; the rest of the graph is left out.
         batch: rows per inference; short blocks are padded and cut.
         threads: processor threads; 0 for all.
@@ -61,7 +62,7 @@ class Engine:
         pruned = subgraph(graph, outputs)
         pruned.reshape({pruned.inputs[0]: ov.PartialShape([batch, *list(pruned.inputs[0].get_partial_shape())[1:]])})
         options = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": resolve_precision("auto") if precision == "int8" else precision,
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(threads),
             "INFERENCE_NUM_THREADS": str(threads),

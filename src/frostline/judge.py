@@ -43,7 +43,7 @@ def evaluate(
 
     Returns:
         The predictions, and their scores with ``split``, ``rejected``, ``seen_in_training`` (images that training or a choice
-        in it had seen) and ``model_digest`` added.
+        in it had seen; None where nobody knows) and ``model_digest`` added.
     """
     predictor = Predictor(model, precision)
     images, about = rows_to_judge(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
@@ -61,8 +61,11 @@ def rows_to_judge(
     """
     if split not in ("train", "validation", "test"):
         raise UserError("There is no such split.", expected="train, validation or test", received=split)
-    source = _source(data, predictor.card, strict)
-    images = _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong)
+    images, rejected = rows_of(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    about = {"split": images.name, "rejected": rejected, "model_digest": predictor.card.digest, "precision": predictor.precision}
+    if not predictor.card.knows_seen:
+        say("Which images this model was trained on is not known: it may have seen these.", "yellow")
+        return images, {**about, "seen_in_training": None}
     seen = predictor.seen()
     known = sum(raw(digest) in seen for digest in images.digests)
     if known and predictor.folder == inside.place():
@@ -73,8 +76,18 @@ def rows_to_judge(
         )
     if known:
         say(f"{known:,} of these {len(images):,} images were seen in training: these scores flatter the model.", "yellow")
-    about = {"split": images.name, "rejected": len(source.rejects), "seen_in_training": known}
-    return images, {**about, "model_digest": predictor.card.digest, "precision": predictor.precision}
+    return images, {**about, "seen_in_training": known}
+
+
+def rows_of(
+    predictor: Predictor, data: str | Path, split: str, *, strict: bool = False, unknown_as_wrong: bool = False
+) -> tuple[ImageSet, int]:
+    """The rows of a split, labelled by the model's own classes, whoever has seen them; and how many could not be used.
+
+    Arguments as in ``evaluate``.
+    """
+    source = _source(data, predictor.card, strict)
+    return _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong), len(source.rejects)
 
 
 def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:

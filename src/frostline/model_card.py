@@ -38,7 +38,7 @@ class ModelCard:
         preprocess: how images become the graph's input.
         views: how many of ``data.views.SERVED`` are averaged: 1, 2 with the mirror image, or 6.
         temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
-        precision: "bf16" or "f32": what the model was measured in.
+        precision: "bf16", "f32" or "int8": what the model was measured in.
         sure_from: the probability from which on 99 % of the answers were right on validation; None: not known, or there is none.
         licences: of the pretrained "weights" and of the "data", as they were stated; "unknown" where they were not.
         digest: of everything in the directory; the model's identity.
@@ -55,6 +55,11 @@ class ModelCard:
     licences: Mapping[str, str]
     digest: str
     values: Mapping[str, Any]
+
+    @property
+    def knows_seen(self) -> bool:
+        """Whether it is known which images training has seen; of an imported network it is not."""
+        return bool(self.values.get("knows_seen", True))
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -119,7 +124,7 @@ def _card(values: dict[str, Any], digest: str) -> ModelCard:
     classes, precision, temperature = values["classes"], values["precision"], float(values["temperature"])
     if not isinstance(classes, list) or not classes or len(set(map(str, classes))) < len(classes):
         raise ValueError("the classes are no list of different names")
-    if precision not in ("bf16", "f32") or not 0 < temperature < math.inf or values["views"] not in (1, 2, 6):
+    if precision not in ("bf16", "f32", "int8") or not 0 < temperature < math.inf or values["views"] not in (1, 2, 6):
         raise ValueError("a precision, temperature or number of views that no model has")
     return ModelCard(
         name=str(values["name"]),

@@ -110,6 +110,8 @@ def _directions(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _seen(predictor: Predictor, data: str | Path) -> list[ImageSet]:
     """The data's images that training, or a choice in it, has seen: a set a split."""
+    if not predictor.card.knows_seen:
+        raise UserError("Which images this model was trained on is not known, so none of them can be shown.", hint="--neighbours 0")
     source, seen = load_source(data, training=False), predictor.seen()
     kept = [
         images.take([row for row, digest in enumerate(images.digests) if raw(digest) in seen]) for images in source.sets.values()

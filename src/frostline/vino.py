@@ -27,10 +27,11 @@ class _Missing:
 try:
     import openvino as ov
     from openvino import opset13 as ops
+    from openvino import passes
 
     available, reason = True, ""
 except ImportError as error:
-    ov = ops = _Missing()
+    ov = ops = passes = _Missing()
     available, reason = False, str(error)
 
-__all__ = ["available", "ops", "ov", "reason"]
+__all__ = ["available", "ops", "ov", "passes", "reason"]

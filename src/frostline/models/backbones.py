@@ -102,11 +102,14 @@ def find(name: str) -> Backbone:
     return Backbone(architecture, photos=side, arrays=side if fixed else min(160, side), sized=fixed)
 
 
-def build(name: str, size: tuple[int, int], **model_args: Any) -> Any:
-    """The bare timm network (no classifier, random weights) for inputs of ``size``; ``model_args`` may be of a config.json."""
+def build(name: str, size: tuple[int, int], *, classes: int = 0, **model_args: Any) -> Any:
+    """The bare timm network (random weights; no classifier, or timm's for K ``classes``) for inputs of ``size``.
+
+    ``model_args`` may be of a config.json.
+    """
     row = find(name)
     sized: dict[str, Any] = {"img_size": size} if row.sized else {}
-    arguments = {**model_args, "num_classes": 0, **sized}
+    arguments = {**model_args, "num_classes": classes, **sized}
     try:
         return timm.create_model(row.timm.split(".")[0], pretrained=False, **arguments)
     except TypeError as error:

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from frostline import inside
 from frostline.data.views import served
+from frostline.errors import UserError
+from frostline.model_card import WEIGHTS
 from frostline.models.backbones import FeatureNetwork, build
+from frostline.models.cnn import WithMap, make_network
 from frostline.models.eager import EagerEngine
+from frostline.models.fast import folded
 from frostline.models.heads import HEADS, CompressedLinear, make_head
+from frostline.models.shipped import backbone
 from frostline.preprocess import Preprocess
 from frostline.runner import Runner
 
@@ -29,14 +35,40 @@ class Rebuilt(Runner):
     """
 
     def __init__(self, weights: Path, card: Mapping[str, Any]) -> None:
-        architecture, preprocess = card["architecture"], Preprocess.from_dict(card["preprocess"])
-        state = load_file(weights)
-        backbone = build(architecture["backbone"], preprocess.size, **architecture["model_args"])
-        network = FeatureNetwork(backbone)
-        network.load_state_dict(_part(state, "backbone."))
-        self.body = _Views(EagerEngine(network.eval(), preprocess, "cpu", "f32"), card["views"])
-        self.head = _Head(_head(architecture, len(card["classes"]), _part(state, "head.")), card["temperature"])
+        network, head = network_of(weights.parent, card)
+        self.body = _Views(EagerEngine(network, Preprocess.from_dict(card["preprocess"]), "cpu", "f32"), card["views"])
+        self.head = _Head(head, card["temperature"])
         self.how = {"engine": f"torch {torch.__version__}", "precision": "f32", "batch": self.body.batch}
+
+
+def network_of(folder: Path, card: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """The network of a model directory, from normalised images to (features, map), and its head, with their weights.
+
+    Raises:
+        UserError: the model has none that torch could run: it was imported, or quantised.
+    """
+    architecture, preprocess = card["architecture"], Preprocess.from_dict(card["preprocess"])
+    if architecture.get("kind") not in ("frozen", "finetune", "scratch") or card["precision"] == "int8":
+        what = "was quantised" if card["precision"] == "int8" else f"is of the kind {architecture.get('kind')}"
+        raise UserError(f"torch cannot build the network of this model, which {what}.", expected="a model that Frostline trained")
+    if architecture["kind"] == "scratch":
+        network = make_network(architecture["network"], len(card["classes"]), preprocess.size).eval()
+        if "shared_weights" in card:  # the classifier inside, whose BatchNorm is folded
+            network = folded(network)
+            network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in inside.weights(folder).items()})
+        else:
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        return WithMap(network.body).eval(), network.head.eval()
+    state = load_file(folder / WEIGHTS)
+    body = _backbone(architecture, preprocess)
+    body.load_state_dict(_part(state, "backbone."))
+    return body.eval(), _head(architecture, len(card["classes"]), _part(state, "head."))
+
+
+def _backbone(architecture: Mapping[str, Any], preprocess: Preprocess) -> nn.Module:
+    if architecture["backbone"] == inside.BACKBONE:
+        return backbone()[0]
+    return FeatureNetwork(build(architecture["backbone"], preprocess.size, **architecture["model_args"]))
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

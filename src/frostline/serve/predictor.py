@@ -44,7 +44,7 @@ class Predictor:
         wanted = self._resolve(precision)
         self._compiled = make_runner(self.graph, self.folder, self.card.values, wanted, batch, threads)
         self.precision, self.batch = self._compiled.how["precision"], batch
-        tolerated = "bf16" if "bf16" in (self.precision, self.card.precision) else "f32"
+        tolerated = next((coarse for coarse in ("int8", "bf16") if coarse in (self.precision, self.card.precision)), "f32")
         pass_selftest(self.folder, self.card, self._compiled, tolerated, self._compiled.how)
 
     @property
@@ -78,6 +78,10 @@ class Predictor:
     def features(self, blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Features (n, V, D) of blocks of images of the stored size: of each view that the model averages, the image first."""
         yield from self._compiled.features(blocks)
+
+    def from_features(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (n, K) of features (n, V, D), by the head alone."""
+        return np.asarray(self._compiled.head.features(features), np.float32)
 
     def judge(self, images: ImageSet, labels: NDArray[np.int64] | None = None) -> Predictions:
         """Predictions of every row of a set; ``labels`` where the set's classes are not the model's."""

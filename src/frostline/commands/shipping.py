@@ -1,0 +1,77 @@
+"""``frostline export`` and ``import``."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from frostline.commands.options import DATA_HELP, Json
+
+Forms = Literal["onnx", "openvino", "int8", "torch", "litert", "timm", "zip"]
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help='A run, a model directory, a ZIP of one, or "inside".')],
+    to: Annotated[Forms, typer.Option(help="The form.")],
+    out: Annotated[Path | None, typer.Option(help="File or folder to make. Default: named after the model.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Images to compare on, and to quantise with: {DATA_HELP}.")] = None,
+    split: Annotated[str, typer.Option(help="Of the data: train, validation or test; never test for int8.")] = "validation",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    max_loss: Annotated[float, typer.Option(min=0, help="int8: points of accuracy that may be lost.")] = 0.5,
+    min_gain: Annotated[float, typer.Option(min=0, help="int8: speed that must be gained, as a factor; 0 for any.")] = 1.3,
+    calibration: Annotated[int, typer.Option(min=1, help="int8: images that ranges are taken from.")] = 300,
+    json: Json = False,
+) -> None:
+    """Write a saved model in a form that other programs read, compared with the model on the same images."""
+    from frostline.export import export as write
+    from frostline.export import say_parity
+    from frostline.export_int8 import say_int8
+    from frostline.progress import say
+
+    limits = {"max_loss": max_loss, "min_gain": min_gain}
+    place, record = write(model, to, out, data=data, split=split, overwrite=overwrite, calibration=calibration, **limits)
+    if json:
+        typer.echo(json_module.dumps({"out": str(place), **record}, ensure_ascii=False))
+        return
+    say_int8(record) if to == "int8" else say_parity(record)
+    say(f"Written: {place}")
+
+
+def import_(
+    network: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    classes: Annotated[str, typer.Option(help="Names in the order of its outputs: a,b,c, or a file with one a line.")],
+    out: Annotated[Path, typer.Option(help="The model directory to make; with --data, the run.")],
+    size: Annotated[str, typer.Option(help="Of the images it takes: 224, or HEIGHTxWIDTH.")] = "224",
+    preprocess: Annotated[
+        str,
+        typer.Option(help="imagenet, unit ([0, 1]), signed ([-1, 1]), pixels ([0, 255]), caffe; or JSON, or a file of it."),
+    ] = "imagenet",
+    channels: Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="As it takes them. Default: the preset's.")] = None,
+    layout: Annotated[Literal["auto", "nchw", "nhwc"], typer.Option(help="Of its input.")] = "auto",
+    gives: Annotated[Literal["auto", "logits", "probabilities"], typer.Option(help="What comes out of it.")] = "auto",
+    fit: Annotated[Literal["squash", "pad", "crop"], typer.Option(help="How photos are brought to the size.")] = "squash",
+    output_name: Annotated[str, typer.Option(help="Which of several outputs.")] = "",
+    licence: Annotated[str, typer.Option(help="Of its weights, for the card.")] = "unknown",
+    data: Annotated[str | None, typer.Option(help=f"Judge it on this and write a run: {DATA_HELP}.")] = None,
+    split: Annotated[str, typer.Option(help="Of the data: train, validation or test.")] = "test",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --data: replace a finished run.")] = False,
+) -> None:
+    """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
+    from frostline.import_graph import framing, read_preprocess, read_size
+    from frostline.importing import import_onnx, read_classes
+
+    frame = framing(read_size(size), read_preprocess(preprocess, fit), channels=channels or "", layout=layout, gives=gives)
+    import_onnx(
+        network,
+        read_classes(classes),
+        frame,
+        out,
+        output_name=output_name,
+        data=data,
+        split=split,
+        licence=licence,
+        overwrite=overwrite,
+    )
