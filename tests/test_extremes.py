@@ -28,6 +28,7 @@ def thousand(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [{}, {"train_from": "layer4"}, {"kind": "scratch", "network": "cnn-small"}], ids=str)
 def test_a_thousand_classes_of_three_images(thousand, settings, tmp_path, values):
     run = train(thousand, settings.with_values(**values), tmp_path / "run")

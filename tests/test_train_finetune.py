@@ -174,6 +174,7 @@ def test_changed_settings_are_listed(splits, settings, tmp_path, monkeypatch):
 LIVE = {"augment": ("zoom", "contrast"), "shift": 2}
 
 
+@pytest.mark.slow
 def test_pixels_that_change_go_through_the_whole_network_and_nothing_is_stored(splits, settings, tmp_path, capsys):
     run = train(splits, settings.with_values(**LIVE), tmp_path / "run")
     assert "nothing is stored" in capsys.readouterr().err
@@ -190,6 +191,7 @@ def test_pixels_that_change_go_through_the_whole_network_and_nothing_is_stored(s
         np.testing.assert_allclose(served.probabilities[order], kept.probabilities[np.argsort(kept.ids)], atol=atol)
 
 
+@pytest.mark.slow
 def test_the_live_path_is_repeatable_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(**LIVE, ema=0.9, cutmix=1.0, epochs=3)
     whole = train(splits, settings, tmp_path / "whole")
@@ -223,6 +225,7 @@ def test_what_is_not_changed_is_the_cached_activation(splits, settings):
         np.testing.assert_allclose(activations, found["live"][row], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_photos_take_the_live_path_too(settings, tmp_path):
     tinted_folders(tmp_path / "data", ["a", "b"], 30, height=40, width=60)
     tinted_folders(tmp_path / "data", ["a", "b"], 10, start=50, height=50, width=30)
@@ -236,6 +239,7 @@ def test_what_cannot_change_is_refused(splits, settings, tmp_path):
         train(splits, settings.with_values(train_from="head", mirror=True), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_path, monkeypatch, capsys):
     from collections import namedtuple
 
@@ -274,6 +278,7 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert (live.rows, live.stored) == (0, 0)
 
 
+@pytest.mark.slow
 def test_muon_trains_above_the_line_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(optimizer="muon", lr=0.02, momentum=0.9, epochs=2, views=1)
     whole = train(splits, settings, tmp_path / "whole")
@@ -283,6 +288,7 @@ def test_muon_trains_above_the_line_and_resumes_to_the_same_bits(splits, setting
     assert again.record["model_digest"] == whole.record["model_digest"]
 
 
+@pytest.mark.slow
 def test_bf16_trains_the_same_way(splits, settings, tmp_path):
     run = train(splits, settings.with_values(precision="bf16", augment=("zoom",), epochs=1), tmp_path / "live")
     assert read_card(run.model_folder).values["training"]["precision"] == "bf16"
@@ -290,6 +296,7 @@ def test_bf16_trains_the_same_way(splits, settings, tmp_path):
     assert run.scores("test")["accuracy"] >= 0.9
 
 
+@pytest.mark.slow
 def test_killed_before_the_first_epoch_a_run_begins_anew_with_what_is_cached(splits, settings, tmp_path, monkeypatch):
     with killed(monkeypatch, "frostline.train_finetune.fit_head"):
         train(splits, settings, tmp_path / "cut")
@@ -319,6 +326,7 @@ def test_the_record_compares_the_stages(splits, settings, tmp_path, capsys):
     assert "Against the head stage:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dense_head_goes_on_to_train_with_mixed_maps(splits, settings, tmp_path):
     run = train(splits, settings.with_values(head="dense-d", cutmix=1.0, balance="sampling", noise=0.1), tmp_path / "run")
     stages = [row.get("stage") for row in run.history() if "epoch" in row]

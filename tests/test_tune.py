@@ -101,6 +101,7 @@ def test_an_interrupted_trial_does_not_count(splits, settings, tmp_path, monkeyp
     assert len(tune(splits, settings, ["lr"], [], 2, tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_cuts_are_searched(splits, tiny, tmp_path):
     settings = tiny.with_values(image_size=32, epochs=1, l2=(1e-2,), lr=1e-3)
     rows = tune(splits, settings, ["lr", "mixup"], ["layer3", "layer4"], 2, tmp_path)

@@ -50,7 +50,7 @@ def settled(network, preprocess):
 
 
 #: Ten seconds and more each; the others' kinds of layers are theirs.
-LARGE = ("efficientnetb2", "efficientnetb4", "efficientnetv2s")
+LARGE = ("efficientnetb0", "efficientnetb2", "efficientnetb4", "efficientnetv2s", "densenet169", "vit-small")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in BACKBONES])
