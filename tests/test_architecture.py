@@ -156,6 +156,7 @@ LAYERS = [
     "serve.batching",
     "serve.reading",
     "serve.metrics",
+    "serve.reference",
     "serve.service",
     "serve.limits",
     "serve.bodies",

@@ -1,7 +1,9 @@
 """The routes of our own, in process: what they answer, and every way in which they refuse."""
 
 import base64
+import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -161,7 +163,15 @@ def test_the_description_has_every_route_and_examples(client):
     example = predict["requestBody"]["content"]["application/json"]["example"]
     assert rows_of(client.post("/predict", json=example))[0]["top"]
     assert {"400", "401", "413", "415", "422", "503"} <= set(predict["responses"])
-    assert "swagger" in client.get("/docs").text
+
+
+def test_the_page_of_routes_needs_no_other_host(client):
+    told, page = client.get("/openapi.json").json(), client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert all(html.escape(path) in page.text for path in told["paths"])
+    assert not re.search(r"https?://|<script|<link|@import", page.text)
+    example = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert html.escape(json.dumps(example, indent=2)) in page.text
 
 
 # what is refused

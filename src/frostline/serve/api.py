@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from frostline import __version__
-from frostline.serve import described
+from frostline.serve import described, reference
 from frostline.serve.answering import answer_json, answered
 from frostline.serve.bodies import images_of
 from frostline.serve.gate import Gate
@@ -53,7 +53,9 @@ def create_app(predictors: Mapping[str, Predictor], settings: ServeSettings | No
         app.state.ready = False
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="Frostline", version=__version__, description=described.ABOUT, lifespan=lifespan)
+    app = FastAPI(
+        title="Frostline", version=__version__, description=described.ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.service, app.state.ready, app.state.bodies = service, False, Bodies(settings)
     _add_errors(app)
     _add_states(app, metrics)
@@ -119,6 +121,11 @@ def _add_states(app: FastAPI, metrics: Metrics) -> None:
         """Whether it takes requests."""
         ready = bool(app.state.ready)
         return answer_json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """All routes, for people."""
+        return HTMLResponse(reference.page(app.openapi()))
 
     @app.get("/metrics", tags=["state"], responses=described.METRICS)
     async def prometheus() -> Response:
