@@ -27,7 +27,7 @@ if ! "$venv/bin/python" -c '' 2>/dev/null; then
     "$python" -m venv --clear "$venv" || fail "$python could not make $venv."
 fi
 
-echo "Installing Frostline [$extras]: about 6 GB and two minutes the first time …"
+echo "Installing Frostline [$extras]: about 7 GB and two minutes the first time …"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint requirements.lock --editable ".[$extras]" ||
     fail "packages could not be installed (see above). The first set-up needs the package index; later ones work offline."
