@@ -195,7 +195,7 @@ def test_an_idle_connection_may_still_ask_when_the_server_stops(predictor):
     data = pictures(1)[1][0]
     app = create_app({"toy": predictor})
     with contextlib.ExitStack() as opened:
-        with live(app, linger_s=0.5) as port:
+        with live(app, linger_s=3.0) as port:
             idle = opened.enter_context(connected(port))
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             said = b""
