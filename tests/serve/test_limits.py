@@ -204,7 +204,7 @@ def test_an_idle_connection_may_still_ask_when_the_server_stops(predictor):
             assert said.startswith(b"HTTP/1.1 200 ")
 
             def after_the_stop():
-                with contextlib.suppress(ConnectionRefusedError):
+                with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):  # reset: while the listener closes
                     while True:
                         socket.create_connection(("127.0.0.1", port), timeout=5).close()
                 idle.sendall(head(len(data)) + data)
