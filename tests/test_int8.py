@@ -1,6 +1,7 @@
 """int8: a quantised model is a model like any other, chosen on validation alone, and written only where it is worth it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from drawing import tinted_folders
@@ -143,3 +144,10 @@ def test_the_classifier_inside_with_its_float16_weights():
     assert behind.count("FakeQuantize") >= 6
     assert {name for port in smaller.outputs for name in port.get_names()} >= {"probabilities", "features", "map"}
     assert read_card(folder()).precision != "int8"
+
+
+def test_the_sources_scores_stay_with_it():
+    values = {"name": "a", "precision": "bf16", "scores": {"test": {"accuracy": 0.9}}, "digest": "x"}
+    card = export_int8._card(SimpleNamespace(card=SimpleNamespace(values=values, digest="x")), {"loss": 0.1})
+    assert (card["name"], card["precision"], card["made_from"], card["int8"]) == ("a", "int8", "x", {"loss": 0.1})
+    assert "scores" not in card

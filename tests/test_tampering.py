@@ -118,8 +118,9 @@ def test_files_that_are_not_the_models(folder, extra):
 
 @pytest.mark.parametrize("extra", ["README.md", "notes.txt", "LICENSE", ".gitattributes"])
 def test_notes_may_lie_beside(folder, extra):
+    before = read_model(folder)[0].digest
     (folder / extra).write_text("mine")
-    read_model(folder)
+    assert read_model(folder)[0].digest == before
 
 
 @pytest.mark.parametrize("name", ALL)

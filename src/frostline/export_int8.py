@@ -144,8 +144,9 @@ def _pixels(source: Predictor, images: ImageSet) -> NDArray[np.uint8]:
 
 
 def _card(source: Predictor, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The source's card, and what was changed."""
-    values = {key: value for key, value in source.card.values.items() if key not in ("schema", "files", "digest", "shared_weights")}
+    """The source's card, and what was changed. Scores were measured on the source and stay with it."""
+    not_its_own = ("schema", "files", "digest", "shared_weights", "scores")
+    values = {key: value for key, value in source.card.values.items() if key not in not_its_own}
     changed = {"precision": "int8", "frostline": frostline.__version__, "made_from": source.card.digest, "int8": dict(about)}
     return json_record({**values, **changed})
 

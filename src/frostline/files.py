@@ -35,6 +35,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def move_in_place(fresh: Path, folder: Path) -> None:
+    """Give a folder that was filled under a temporary name its own; where another process was quicker, its folder stays."""
+    fresh.chmod(0o755)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    sync_folder(folder.parent)
+
+
 @contextmanager
 def one_at_a_time(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds a lock on the file ``path``, which is made; other processes wait, and ``waiting`` is called where this one must.

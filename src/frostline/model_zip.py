@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frostline.errors import UserError, few
-from frostline.files import digest_file, home, sync_folder, write_through
+from frostline.files import digest_file, home, move_in_place, write_through
 from frostline.model_card import CARD, FILES, GRAPH_FILES, ONNX, read_card
 from frostline.model_files import check_files
 
@@ -66,7 +66,7 @@ def unpacked(path: Path) -> Path:
         return _unpack(path, entries, _vanishing())
     try:
         _unpack(path, entries, fresh)
-        _move_in_place(fresh, folder)
+        move_in_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
@@ -128,13 +128,3 @@ def _unpack(path: Path, entries: Sequence[zipfile.ZipInfo], folder: Path) -> Pat
     except (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"Cannot unpack {path}.", expected="a packed model, whole", received=str(error)) from error
     return folder
-
-
-def _move_in_place(fresh: Path, folder: Path) -> None:
-    fresh.chmod(0o755)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process has just unpacked the same model
-            raise
-    sync_folder(folder.parent)

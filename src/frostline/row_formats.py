@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from frostline.errors import UserError, nearest
+from frostline.serve.answers import PLACES
 
-#: Decimal places of probabilities that are written.
-PLACES = 6
 COLUMNS = ("path", "rank", "class", "probability", "sure", "error")
 #: Rows of a Parquet file's groups.
 _GROUP = 4096

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from frostline.errors import UserError
-from frostline.files import sync_folder
+from frostline.files import move_in_place
 
 #: The most bytes an archive may unpack to (the CIFAR archives hold 184 MB).
 MAX_BYTES = 1 << 30
@@ -50,7 +50,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpack-"))
     try:
         _extract(archive, temporary, max_bytes)
-        _move_in_place(temporary, folder)
+        move_in_place(temporary, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise UserError(f"Cannot unpack {archive}.", expected="a .tar.gz archive, whole", received=str(error)) from error
     finally:
@@ -76,13 +76,3 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     else:
         return
     raise UserError(f"{archive} is not safe to unpack.", expected="plain files and folders", received=f"{problem}: {member.name!r}")
-
-
-def _move_in_place(temporary: Path, folder: Path) -> None:
-    temporary.chmod(0o755)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process has just unpacked the same archive
-            raise
-    sync_folder(folder.parent)
