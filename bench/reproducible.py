@@ -77,7 +77,7 @@ def trained(data: str, images: int, epochs: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         run = train(dataclasses.replace(splits, train=splits.train.take(rows), test=None), settings, Path(scratch) / "run")
         weights = digest_file(run.model_folder / "weights.safetensors")
-        return {"weights": weights, "accuracy": run.record["validation_accuracy"]}
+        return {"weights": weights, "accuracy": run.scores("validation")["accuracy"]}
 
 
 if __name__ == "__main__":
