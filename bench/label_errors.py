@@ -60,7 +60,7 @@ def main() -> None:
     labels = exchanged(images.labels, len(images.classes), asked.seed)
     wrong = labels != images.labels
     started, computing = time.monotonic(), time.process_time()
-    found = out_of_fold(features, labels, len(images.classes), folds_of(labels, images.digests))
+    found = out_of_fold(features, labels, len(images.classes), folds_of(labels, images.digests), images.digests)
     score = surprise(found.log_p, labels)
     seconds, computing = time.monotonic() - started, time.process_time() - computing
     likely = likely_errors(found.log_p, labels)

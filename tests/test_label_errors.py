@@ -46,7 +46,7 @@ def planted(n=600, wrong=12, seed=0, d=10):
 def judged():
     x, labels, bad = planted()
     folds = folds_of(labels, digests(len(labels)))
-    return x, labels, bad, folds, out_of_fold(x, labels, K, folds)
+    return x, labels, bad, folds, out_of_fold(x, labels, K, folds, digests(len(labels)))
 
 
 # folds
@@ -88,16 +88,28 @@ def test_votes_by_hand():
         points,
         np.array([0, 1, 1, 2]),
         3,
+        digests(4),
         np.arange(4),
     )
-    # one at (1, 0), of the first row's fold: the others vote with exp(6), exp(0), exp(-6), made to be three votes in all
+    # one at (1, 0), of the first row's content: the others vote with exp(6), exp(0), exp(-6), made to be three votes in all
     weights = np.exp([6.0, 0.0, -6.0])
     weights *= 3 / weights.sum()
     votes = np.array([UNHEARD, UNHEARD + weights[0] + weights[1], UNHEARD + weights[2]])
-    found = voters.log_shares(points[:1], np.array([0]))
+    found = voters.log_shares(points[:1], digests(1))
     np.testing.assert_allclose(found[0], np.log(votes / votes.sum()), rtol=1e-5)
-    # of no fold: all four vote
-    assert voters.log_shares(points[:1], np.array([-1]))[0].argmax() in (0, 1)
+    # of another content: the three nearest vote, half of each of the two at (1, 0) and hardly the third
+    stranger = voters.log_shares(points[:1], np.array([b"another"], "S16"))[0]
+    assert stranger[0] > found[0, 0]
+    assert stranger[2] < found[0, 2]
+
+
+def test_a_content_votes_once():
+    x, labels, _ = planted(60, 0)
+    twice = [np.concatenate([a, a]) for a in (x, labels, digests(60))]
+    folds = folds_of(twice[1], twice[2])
+    found = out_of_fold(twice[0], twice[1], K, folds, twice[2], (0.01,))
+    assert found.voters.points.shape[0] == 60
+    np.testing.assert_allclose(found.log_p[:60], found.log_p[60:], atol=1e-5)
 
 
 def test_together_is_a_product():
@@ -143,21 +155,26 @@ def test_as_many_are_called_likely_as_cleanlab_estimates(judged):
 
 def test_no_row_is_judged_by_what_has_learned_from_it(judged):
     x, labels, _, folds, found = judged
-    changed = labels.copy()
+    once = out_of_fold(x, labels, K, folds, digests(len(labels)), (found.l2,))
     mine = np.flatnonzero(folds == 3)
+    changed = labels.copy()
     changed[mine] = (labels[mine] + 1) % K
-    again = out_of_fold(x, changed, K, folds, l2=(found.l2,))
-    once = out_of_fold(x, labels, K, folds, l2=(found.l2,))
-    np.testing.assert_array_equal(again.log_p[mine], once.log_p[mine])
-    assert not np.array_equal(again.log_p, once.log_p)
+    again = out_of_fold(x, changed, K, folds, digests(len(labels)), (found.l2,))
+    np.testing.assert_array_equal(again.heads_log_p[mine], once.heads_log_p[mine])
+    assert not np.array_equal(again.heads_log_p, once.heads_log_p)
+    changed = labels.copy()
+    changed[mine[0]] = (labels[mine[0]] + 1) % K  # neighbours of its own fold vote on the others, and it does not on itself
+    again = out_of_fold(x, changed, K, folds, digests(len(labels)), (found.l2,))
+    np.testing.assert_array_equal(again.log_p[mine[0]], once.log_p[mine[0]])
+    assert not np.array_equal(again.log_p[mine], once.log_p[mine])
 
 
 def test_other_rows_are_judged_by_all_heads_or_by_the_one_that_does_not_know_them(judged):
     x, labels, *_, found = judged
     own = digests(len(labels))
-    copies = found.others(x[:20], own[:20], own)
+    copies = found.others(x[:20], own[:20])
     np.testing.assert_allclose(copies, found.log_p[:20], atol=1e-4)
-    strangers = found.others(x[:20], np.array([b"x%015d" % i for i in range(20)], "S16"), own)
+    strangers = found.others(x[:20], np.array([b"x%015d" % i for i in range(20)], "S16"))
     assert not np.allclose(strangers, copies, atol=1e-3)
     np.testing.assert_allclose(np.exp(strangers).sum(axis=1), 1, rtol=1e-4)
 

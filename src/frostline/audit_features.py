@@ -143,12 +143,12 @@ def label_errors(sets: Sequence[ImageSet], features: Sequence[Floats]) -> Record
         return about
     names = [sets[0].classes[label] for label in classes]
     ours = _rows(learned, classes)
-    found = out_of_fold(ours.features, ours.labels, len(classes), folds_of(ours.labels, ours.digests))
+    found = out_of_fold(ours.features, ours.labels, len(classes), folds_of(ours.labels, ours.digests), ours.digests)
     accuracy = float((found.log_p.argmax(axis=1) == ours.labels).mean())
     parts, log_p = [ours], found.log_p
     if other:
         parts.append(theirs := _rows(other, classes))
-        log_p = np.concatenate([log_p, found.others(theirs.features, theirs.digests, ours.digests)])
+        log_p = np.concatenate([log_p, found.others(theirs.features, theirs.digests)])
     rows = _listed(parts, log_p, names)
     estimated = sum(row["likely"] for row in rows)
     return {**about, "judged": len(log_p), "accuracy": accuracy, "l2": found.l2, "estimated": estimated, "rows": rows}

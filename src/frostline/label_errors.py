@@ -1,7 +1,7 @@
 """Labels that are probably wrong: what is said of images by a linear head and by neighbours that have not learned from them.
 
-Out-of-fold probabilities by logistic regression on cached features, corrected by the labels of the nearest images of other folds:
-a head misjudges images of rare kinds, whose neighbours know better. Images are ranked by the probability of the class that they
+Out-of-fold probabilities by logistic regression on cached features, corrected by the labels of the nearest other images: a head
+misjudges images of rare kinds, whose neighbours know better. Images are ranked by the probability of the class that they
 were given. Where labels are exchanged at random and probabilities are true, no other order finds more of them sooner. How many are
 wrong is estimated by confident learning (Northcutt, Jiang and Chuang 2021, section 3.1), as the library cleanlab does it.
 Legend: N rows, D features, K classes.
@@ -25,6 +25,7 @@ from frostline.progress import Stage, stage
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Digests = NDArray[np.bytes_]
 
 #: Folds; a class with fewer different images than that cannot be judged.
 FOLDS = 5
@@ -33,8 +34,8 @@ FEW = 4
 #: Penalties that are tried on the first fold.
 L2 = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 #: Neighbours that vote, how much nearer ones count, a class that nobody votes for, and the votes' weight beside the head's
-#: log-probabilities. Chosen on CIFAR-10 with one draw of exchanged labels (docs/log.md).
-VOTERS, SHARPNESS, UNHEARD, WEIGHT = 15, 6.0, 0.1, 0.3
+#: log-probabilities. Chosen on CIFAR-10 with four draws of exchanged labels that no reported figure uses (docs/log.md).
+VOTERS, SHARPNESS, UNHEARD, WEIGHT = 15, 6.0, 0.1, 0.45
 
 
 @dataclass(frozen=True)
@@ -55,57 +56,57 @@ class OutOfFold:
     voters: Voters
     l2: float
 
-    def others(self, features: Floats, digests: NDArray[np.bytes_], own: NDArray[np.bytes_]) -> Floats:
+    def others(self, features: Floats, digests: Digests) -> Floats:
         """(M, K) log-probabilities of rows beside those, (M, D): the mean over the heads, and their neighbours.
 
         Args:
             features: of the other rows.
-            digests: (M,) of their content.
-            own: (N,) of the content of the rows that were learned from. Where another row has the content of one of those, it is
-                judged as that one is: by the head and the neighbours that have not learned from it.
+            digests: (M,) of their content. Where another row has the content of one of those, it is judged as that one is: by the
+                head and the neighbours that have not learned from it.
         """
-        fold_of = dict(zip(own.tolist(), self.voters.folds.tolist(), strict=True))
+        fold_of = dict(zip(self.voters.digests.tolist(), self.voters.folds.tolist(), strict=True))
         folds = np.array([fold_of.get(digest, -1) for digest in digests.tolist()], np.int64)
         mean = np.mean([_log_p(head, features) for head in self.heads], axis=0)
         for fold, head in enumerate(self.heads):
             if len(rows := np.flatnonzero(folds == fold)):
                 mean[rows] = _log_p(head, features, rows)
-        return together(mean, self.voters.log_shares(self.voters.directions(features), folds))
+        return together(mean, self.voters.log_shares(self.voters.directions(features), digests))
 
 
 @dataclass(frozen=True)
 class Voters:
-    """Labelled rows whose nearest ones vote.
+    """Labelled rows whose nearest ones vote, one for each content. Legend: C contents, W coordinates.
 
     Attributes:
         directions: of features.
-        points: (N, W) directions of the rows.
-        labels: (N,).
+        points: (C, W) directions of the rows.
+        labels: (C,); where rows of one content have several labels, the first one's.
         classes: K.
-        folds: (N,).
+        digests: (C,) of content.
+        folds: (C,).
     """
 
     directions: Directions
     points: Floats
     labels: Labels
     classes: int
+    digests: Digests
     folds: Labels
 
-    def log_shares(self, points: Floats, folds: Labels) -> Floats:
-        """(M, K) log shares of the votes for (M, W) points, of rows outside their folds (M,), -1 for any.
+    def log_shares(self, points: Floats, digests: Digests) -> Floats:
+        """(M, K) log shares of the votes for (M, W) points, of rows of another content than theirs (M,).
 
         The nearest ``VOTERS`` vote with exp(``SHARPNESS`` · cosine) each; a vote that nobody gives counts ``UNHEARD``.
         """
-        shares = np.empty((len(points), self.classes), np.float32)
-        for fold in np.unique(folds):
-            rows, own = np.flatnonzero(folds == fold), np.flatnonzero(self.folds != fold)
-            found, cosines = nearest(points[rows], self.points[own], min(VOTERS, len(own)))
-            weights = np.exp(SHARPNESS * cosines.astype(np.float64))
-            weights *= weights.shape[1] / weights.sum(axis=1, keepdims=True)
-            votes = np.full((len(rows), self.classes), UNHEARD)
-            np.add.at(votes, (np.arange(len(rows))[:, None], self.labels[own[found]]), weights)
-            shares[rows] = np.log(votes / votes.sum(axis=1, keepdims=True))
-        return shares
+        count = min(VOTERS, len(self.points) - 1)
+        found, cosines = nearest(points, self.points, count + 1)
+        votes = np.full((len(points), self.classes), UNHEARD)
+        weights = np.exp(SHARPNESS * cosines.astype(np.float64))
+        weights[self.digests[found] == digests[:, None]] = 0
+        weights[(weights > 0).cumsum(axis=1) > count] = 0
+        weights *= count / weights.sum(axis=1, keepdims=True)
+        np.add.at(votes, (np.arange(len(points))[:, None], self.labels[found]), weights)
+        return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True)), np.float32)
 
 
 def together(log_p: Floats, log_shares: Floats) -> Floats:
@@ -113,7 +114,7 @@ def together(log_p: Floats, log_shares: Floats) -> Floats:
     return log_softmax(log_p + WEIGHT * log_shares)
 
 
-def folds_of(labels: Labels, digests: NDArray[np.bytes_], count: int = FOLDS, seed: int = 0) -> Labels:
+def folds_of(labels: Labels, digests: Digests, count: int = FOLDS, seed: int = 0) -> Labels:
     """(N,) a fold in [0, ``count``) for each row: stratified by label, and the rows of one content in one fold.
 
     Args:
@@ -130,7 +131,9 @@ def folds_of(labels: Labels, digests: NDArray[np.bytes_], count: int = FOLDS, se
     return fold[content]
 
 
-def out_of_fold(features: Floats, labels: Labels, classes: int, folds: Labels, l2: Sequence[float] = L2) -> OutOfFold:
+def out_of_fold(
+    features: Floats, labels: Labels, classes: int, folds: Labels, digests: Digests, l2: Sequence[float] = L2
+) -> OutOfFold:
     """Probabilities of every row by heads and neighbours that have not learned from it.
 
     Every head is fitted from the start: one that began where another fold's ended would remember rows that it is to judge.
@@ -140,6 +143,7 @@ def out_of_fold(features: Floats, labels: Labels, classes: int, folds: Labels, l
         labels: (N,) in [0, K), every class in at least two folds.
         classes: K.
         folds: (N,) from 0 on, as ``folds_of`` makes them.
+        digests: (N,) of content: nobody votes on an image of his own.
         l2: penalties, of which the first fold's log loss chooses.
     """
     with stage("label errors", int(folds.max()) + 2) as bar:
@@ -149,8 +153,10 @@ def out_of_fold(features: Floats, labels: Labels, classes: int, folds: Labels, l
             rows = np.flatnonzero(folds == fold)
             log_p[rows] = _log_p(head, features, rows)
         directions = Directions.of(features)
-        voters = Voters(directions, directions(features), labels, classes, folds)
-        both = together(log_p, voters.log_shares(voters.points, folds))
+        points = directions(features)
+        first = np.sort(np.unique(digests, return_index=True)[1])
+        voters = Voters(directions, points[first], labels[first], classes, digests[first], folds[first])
+        both = together(log_p, voters.log_shares(points, digests))
         bar.advance()
     return OutOfFold(both, log_p, tuple(heads), voters, chosen)
 
