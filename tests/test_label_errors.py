@@ -12,8 +12,8 @@ from frostline.errors import UserError
 from frostline.feature_neighbours import Directions
 from frostline.label_errors import (
     FOLDS,
+    POWERS,
     UNHEARD,
-    WEIGHT,
     Voters,
     folds_of,
     likely_errors,
@@ -114,7 +114,7 @@ def test_a_content_votes_once():
 
 def test_together_is_a_product():
     log_p, shares = (log_softmax(np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32)) for seed in (0, 1))
-    product = np.exp(log_p) * np.exp(shares) ** WEIGHT
+    product = np.exp(log_p) ** POWERS[0] * np.exp(shares) ** POWERS[1]
     np.testing.assert_allclose(np.exp(together(log_p, shares)), product / product.sum(1, keepdims=True), rtol=1e-5)
 
 
