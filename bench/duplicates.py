@@ -18,8 +18,8 @@ from common import append_rows
 from inputs import versions
 from PIL import Image
 
+from frostline.auditing.duplicates import near_duplicates
 from frostline.data.sources import load_source
-from frostline.duplicates import near_duplicates
 
 COPIES = 500
 BOXES = ((1, 0, 32, 32), (0, 1, 32, 32), (0, 0, 31, 32), (0, 0, 32, 31), (1, 1, 32, 32), (0, 0, 31, 31), (1, 1, 31, 31))

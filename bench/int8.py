@@ -18,7 +18,7 @@ import nncf
 import openvino
 from common import append_rows
 
-from frostline.export_int8 import FLOAT_LAYERS, MAX_LOSS, MIN_GAIN, write_int8
+from frostline.exports.int8_form import FLOAT_LAYERS, MAX_LOSS, MIN_GAIN, write_int8
 from frostline.judge import evaluate
 from frostline.paired import paired
 

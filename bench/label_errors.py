@@ -20,10 +20,10 @@ from common import append_rows
 from inputs import versions
 from sklearn.metrics import average_precision_score
 
-from frostline.audit_features import features_of
+from frostline.auditing.features import features_of
+from frostline.auditing.label_errors import folds_of, likely_errors, out_of_fold, surprise
 from frostline.config import Settings
 from frostline.data.sources import load_source
-from frostline.label_errors import folds_of, likely_errors, out_of_fold, surprise
 
 SHARE, RECALL, FIRST = 0.01, 0.8, 0.02
 

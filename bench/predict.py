@@ -126,7 +126,7 @@ def contestant(model: str, folder: Path) -> None:
     from contest import serve
 
     from frostline.data.imageset import ImageSet
-    from frostline.listing import image_files
+    from frostline.predicting.listing import image_files
     from frostline.serve.predictor import Predictor
 
     predictor = Predictor(model)
@@ -165,8 +165,8 @@ def whole(predictor: Any, folder: Path, most: int) -> tuple[list[int], float]:
 
     from feature_contestants import anonymous_bytes
 
-    from frostline.batch import Asked, predict_to
-    from frostline.listing import listed
+    from frostline.predicting.batch import Asked, predict_to
+    from frostline.predicting.listing import listed
 
     memory: list[int] = []
 

@@ -142,7 +142,7 @@ def load(port: int, folder: Path, seconds: float) -> dict[str, Any]:
 def offline(model: Path, folder: Path) -> float:
     """Images/s of ``frostline predict`` on all photos, loading left out, in a process of its own."""
     code = (
-        "import sys, time; from pathlib import Path; from frostline.batch import predict_files;"
+        "import sys, time; from pathlib import Path; from frostline.predicting.batch import predict_files;"
         "from frostline.serve.predictor import Predictor; p = Predictor(sys.argv[1]);"
         "start = time.perf_counter(); n = sum(not row.error for row in predict_files(p, [Path(sys.argv[2])], 3));"
         "print(n / (time.perf_counter() - start))"

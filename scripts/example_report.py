@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from frostline import audit
+from frostline.auditing import audit
 from frostline.config import Settings
 from frostline.data.sources import load_source
 from frostline.drawn import drawn_images

@@ -8,13 +8,13 @@ import pytest
 from truth_images import COUNT, truth_images
 
 from frostline import inside
-from frostline.batch import predict_files
 from frostline.data.imageset import ImageSet
 from frostline.data.sources import load_source
-from frostline.export import FORMS
-from frostline.import_graph import framing
-from frostline.importing import import_onnx
-from frostline.onnx_graph import to_onnx
+from frostline.exports.exporting import FORMS
+from frostline.exports.onnx_graph import to_onnx
+from frostline.imports.graph import framing
+from frostline.imports.importing import import_onnx
+from frostline.predicting.batch import predict_files
 from frostline.serve.predictor import Predictor
 from frostline.stored import read_stored
 

@@ -76,7 +76,7 @@ def write_model(
 def _write_onnx(folder: Path) -> None:
     """The same graph for ONNX Runtime, its weights in ``graph.bin``: tens of kilobytes, where OpenVINO cannot be installed."""
     try:
-        from frostline.onnx_graph import to_onnx
+        from frostline.exports.onnx_graph import to_onnx
     except ImportError:
         say(f"The model has no {ONNX}, for where OpenVINO is missing: pip install 'frostline[export]'", "yellow")
         return

@@ -12,8 +12,9 @@ from drawing import encoded, put
 from PIL import Image
 from toymodel import write_toy
 
-from frostline import batch, cli
+from frostline import cli
 from frostline.model_zip import pack_model
+from frostline.predicting import batch
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from drawing import tinted_folders
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.experiment import train
-from frostline.export import export
+from frostline.exports.exporting import export
 from frostline.models.exporting import whole
 from frostline.serve.predictor import Predictor
 

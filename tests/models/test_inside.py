@@ -7,7 +7,8 @@ from drawing import tinted_folders
 from safetensors.numpy import load_file
 
 import frostline
-from frostline import audit_features, inside
+from frostline import inside
+from frostline.auditing import features as audit_features
 from frostline.config import Settings
 from frostline.data.sources import load_source
 from frostline.errors import UserError

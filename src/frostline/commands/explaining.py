@@ -30,9 +30,9 @@ def explain(
     json: Json = False,
 ) -> None:
     """Show why: where the model looks, and the training images most like; exit code 1 if some images could not be read."""
-    from frostline import explain as explaining
     from frostline import show
-    from frostline.galleries import make_galleries
+    from frostline.explaining import explain as explaining
+    from frostline.explaining.galleries import make_galleries
     from frostline.serve.predictor import Predictor
 
     if gallery == bool(images):

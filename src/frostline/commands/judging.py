@@ -32,7 +32,7 @@ def evaluate(
 
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
     if corruptions:
-        from frostline.shift import judge_shift, keep
+        from frostline.shifts.shift import judge_shift, keep
 
         record = judge_shift(model, data, split, most=most, **options)
         keep(record, out, model.name)
@@ -57,7 +57,9 @@ def inspect(
     strict: Strict = False,
 ) -> None:
     """Look at data before training: counts, near duplicates within and across splits, odd images, likely label errors."""
-    from frostline import audit, audit_features, show
+    from frostline import show
+    from frostline.auditing import audit
+    from frostline.auditing import features as audit_features
     from frostline.data.sources import load_source
 
     settings = audit_features.settings_for(backbone, weights, device)

@@ -26,9 +26,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a saved model in a form that other programs read, compared with the model on the same images."""
-    from frostline.export import export as write
-    from frostline.export import say_parity
-    from frostline.export_int8 import say_int8
+    from frostline.exports.exporting import export as write
+    from frostline.exports.exporting import say_parity
+    from frostline.exports.int8_form import say_int8
     from frostline.progress import say
 
     limits = {"max_loss": max_loss, "min_gain": min_gain}
@@ -60,8 +60,8 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --data: replace a finished run.")] = False,
 ) -> None:
     """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
-    from frostline.import_graph import framing, read_preprocess, read_size
-    from frostline.importing import import_onnx, read_classes
+    from frostline.imports.graph import framing, read_preprocess, read_size
+    from frostline.imports.importing import import_onnx, read_classes
 
     frame = framing(read_size(size), read_preprocess(preprocess, fit), channels=channels or "", layout=layout, gives=gives)
     import_onnx(

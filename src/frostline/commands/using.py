@@ -41,11 +41,11 @@ def predict(
     precision: PrecisionOption = None,
 ) -> None:
     """Classify images with a saved model; exit code 1 if some could not be read."""
-    from frostline.batch import Asked, answered
     from frostline.inside import MODEL
-    from frostline.listing import LIST, listed
+    from frostline.predicting.batch import Asked, answered
+    from frostline.predicting.listing import LIST, listed
+    from frostline.predicting.row_formats import form_of
     from frostline.progress import say
-    from frostline.row_formats import form_of
     from frostline.serve.predictor import Predictor
 
     chosen = form_of(form, output)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from frostline.batch import write_rows
 from frostline.decode import BadImage, decode_rgb
 from frostline.files import write_text
-from frostline.row_formats import Row
+from frostline.predicting.batch import write_rows
+from frostline.predicting.row_formats import Row
 from frostline.serve import page_words as words
 from frostline.serve.answers import Answer
 from frostline.serve.page_gradio import RECEIVED, gr

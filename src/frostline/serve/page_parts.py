@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import UserError
-from frostline.explain import Explainer, Explanation
+from frostline.explaining.explain import Explainer, Explanation
 from frostline.serve.predictor import Predictor
 from frostline.serve.refusals import Overloaded, Refused
 from frostline.serve.service import Model, Row, Service

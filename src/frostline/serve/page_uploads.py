@@ -8,8 +8,8 @@ from typing import Any
 
 from frostline.data.rows import shown
 from frostline.decode import BadImage, read_file
-from frostline.items import Item
-from frostline.packed_images import members
+from frostline.predicting.items import Item
+from frostline.predicting.packed_images import members
 from frostline.serve.refusals import Refused
 
 #: Of one batch: files, and bytes that they may come to when unpacked.

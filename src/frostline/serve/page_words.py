@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from frostline.explain import Explanation
+from frostline.explaining.explain import Explanation
 from frostline.serve.answers import Answer
 
 Image8 = NDArray[np.uint8]

@@ -1,0 +1,1 @@
+"""Why a model answers what it does, as pictures and records."""

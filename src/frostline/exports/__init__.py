@@ -1,0 +1,1 @@
+"""A saved model in other forms, each checked against it."""

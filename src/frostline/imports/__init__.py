@@ -1,0 +1,1 @@
+"""Anyone's ONNX network as a model directory."""

@@ -1,0 +1,1 @@
+"""Any number of named images into rows of predictions."""

@@ -1,0 +1,94 @@
+"""What inspecting data says of folders with planted flaws, and what it leaves behind."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from drawing import encoded, put
+from PIL import Image, ImageFilter
+from typer.testing import CliRunner
+
+from frostline.auditing.audit import inspect
+from frostline.cli import app
+from frostline.data.sources import load_source
+from frostline.drawn import drawn_images
+
+
+def picture(pixels, kind="PNG"):
+    return encoded(Image.fromarray(pixels), kind)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photos of 80×60 with a copy across splits, one with two classes, a dark, a bright, a blank, a blurred and a broken one."""
+    root = tmp_path_factory.mktemp("photos")
+    images = drawn_images(60, 60, 80, seed=2)
+    for number, image in enumerate(images[:40]):
+        put(root / "train" / ("a" if number < 30 else "b") / f"{number}.png", picture(image))
+    for number, image in enumerate(images[40:]):
+        put(root / "test" / "ab"[number % 2] / f"{number}.png", picture(image))
+    put(root / "test" / "a" / "copy.jpg", picture(images[0], "JPEG"))
+    put(root / "train" / "b" / "other class.png", picture(np.ascontiguousarray(images[1][:, ::-1])))
+    put(root / "train" / "a" / "dark.png", picture(images[2] // 40))
+    put(root / "train" / "a" / "bright.png", picture(250 + images[3] // 52))
+    put(root / "train" / "a" / "blank.png", picture(np.full((60, 80, 3), 90, np.uint8)))
+    blurred = Image.fromarray(images[4]).filter(ImageFilter.GaussianBlur(12))
+    put(root / "train" / "a" / "blurred.png", encoded(blurred, "PNG"))
+    put(root / "train" / "a" / "broken.png", b"no picture")
+    return root
+
+
+def test_planted_flaws_are_found(folder):
+    record = inspect(load_source(str(folder), training=False))
+    json.dumps(record, allow_nan=False)
+    pairs = {frozenset((pair["a"].split("/")[-1], pair["b"].split("/")[-1])): pair for pair in record["duplicates"]}
+    assert set(pairs) == {frozenset(("0.png", "copy.jpg")), frozenset(("1.png", "other class.png"))}
+    across, contradicting = pairs[frozenset(("0.png", "copy.jpg"))], pairs[frozenset(("1.png", "other class.png"))]
+    assert {across["split_a"], across["split_b"]} == {"train", "test"}
+    assert (contradicting["mirrored"], {contradicting["class_a"], contradicting["class_b"]}) == (True, {"a", "b"})
+    assert (record["across"], record["contradictions"]) == (1, 1)
+    odd = {(row["id"].split("/")[-1], row["what"]) for row in record["odd"]}
+    assert {("dark.png", "dark"), ("bright.png", "bright"), ("blank.png", "blank"), ("blurred.png", "blurred")} <= odd
+    assert len(odd) <= 8  # what is dark or bright may be blank as well, and a drawn image smooth
+    assert [reject["path"].split("/")[-1] for reject in record["rejects"]] == ["broken.png"]
+    assert record["splits"]["train"]["classes"] == {"a": 34, "b": 11}
+    assert record["splits"]["train"]["imbalance"] == pytest.approx(34 / 11)
+
+
+def test_the_very_same_content_is_said(tmp_path):
+    for name in ("one", "two"):
+        put(tmp_path / "a" / f"{name}.png", picture(drawn_images(1, 40, 40)[0]))
+    put(tmp_path / "b" / "three.png", picture(drawn_images(2, 40, 40, seed=9)[1]))
+    (pair,) = inspect(load_source(str(tmp_path), training=False))["duplicates"]
+    assert pair["same_content"]
+
+
+def test_the_command_leaves_tables_and_pictures_and_changes_nothing(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shown = CliRunner().invoke(app, ["inspect", str(folder), "--out", str(tmp_path / "out"), "--json"])
+    assert shown.exit_code == 0, shown.output
+    record = json.loads(shown.stdout)
+    assert json.loads((tmp_path / "out" / "audit.json").read_text()) == record
+    with open(tmp_path / "out" / "duplicates.csv", newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 2
+    with open(tmp_path / "out" / "odd.csv", newline="") as stream:
+        assert {row["what"] for row in csv.DictReader(stream)} >= {"dark", "blank"}
+    for name in ("samples.png", "duplicates.png"):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.size[0] > 300
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_label_errors_need_a_network_and_that_is_said(folder, tmp_path):
+    assert inspect(load_source(str(folder), training=False))["label_errors"] is None
+    said = CliRunner().invoke(app, ["inspect", str(folder), "--out", str(tmp_path)]).output
+    assert "Label errors are not sought in pixels: name a network, for example --backbone densenet169." in said
+    assert not (tmp_path / "label_errors.csv").exists()
+
+
+def test_what_is_said_on_the_screen(folder, tmp_path):
+    said = " ".join(CliRunner().invoke(app, ["inspect", str(folder), "--out", str(tmp_path)]).output.split())
+    assert "2 pairs of images are nearly the same (0 of them the very same): 1 across splits, 1 with two classes" in said
+    assert "1 unusable files are left out" in said

@@ -1,0 +1,143 @@
+"""Archives are read image by image, and whatever is wrong with them is a row with its reason."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from drawing import drawn, encoded
+
+from frostline.decode import BadImage
+from frostline.predicting import packed_images
+from frostline.predicting.packed_images import is_archive, members
+
+IMAGES = {"a.png": encoded(drawn(1), "PNG"), "sub/b.jpg": encoded(drawn(2)), "c.heic": b"heic"}
+ASIDE = {"notes.txt": b"text", "__MACOSX/._a.png": b"x", ".hidden.png": b"x", "inner.zip": b"PK\3\4"}
+
+
+def zipped(path, contents):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path, contents):
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" or path.suffix == ".tgz" else "w") as archive:
+        for name, data in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def made(path, contents):
+    return (zipped if path.suffix == ".zip" else tarred)(path, contents)
+
+
+def reasons(path):
+    """Name → reason of what cannot be read."""
+    found = {}
+    for item in members(path):
+        try:
+            item.encoded()
+        except BadImage as error:
+            found[item.name.removeprefix(f"{path.parent}/")] = str(error)
+    return found
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tgz"])
+def test_the_images_in_their_order(tmp_path, name):
+    path = made(tmp_path / name, {**IMAGES, **ASIDE})
+    assert is_archive(path)
+    items = list(members(path))
+    assert [item.name for item in items] == [f"{path}/{name}" for name in IMAGES]
+    assert [item.encoded() for item in items] == list(IMAGES.values())
+
+
+def test_what_is_looked_into():
+
+    assert [is_archive(Path(name)) for name in ("A.ZIP", "a.Tar.GZ", "a.gz", "a.zip.png", "zip")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+@pytest.mark.parametrize("share", [0, 0.4, 0.9])
+def test_cut_short(tmp_path, name, share):
+    path = made(tmp_path / name, IMAGES)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    found = reasons(path)
+    if name != "x.tar" or share < 0.9:  # the end of a tar is padding
+        assert "damaged or cut short" in found[name] or "truncated" in str(found)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_what_is_no_archive(tmp_path, name):
+    (tmp_path / name).write_bytes(b"text" * 300)
+    assert list(reasons(tmp_path / name)) == [name]
+
+
+def test_links_and_devices_in_a_tar(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name, kind in (("link.png", tarfile.SYMTYPE), ("hard.png", tarfile.LNKTYPE), ("device.png", tarfile.CHRTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            archive.addfile(entry)
+    assert reasons(tmp_path / "x.tar") == {
+        "x.tar/link.png": "a link in an archive",
+        "x.tar/hard.png": "a link in an archive",
+        "x.tar/device.png": "not a regular file",
+    }
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_a_member_that_is_too_large_is_a_row(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(packed_images, "MOST_BYTES", 1000)
+    path = made(tmp_path / name, {"large.png": bytes(1001), "small.png": bytes(999)})
+    assert reasons(path) == {f"{name}/large.png": "over-large: 1,001 bytes, at most 1,000 are read from an archive"}
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_a_bomb_ends_the_archive(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(packed_images, "GIB", 1 << 20)
+    path = made(tmp_path / name, {f"{number}.bmp": bytes(1 << 20) for number in range(10)})
+    found = reasons(path)
+    assert list(found) == [name]
+    assert "more than" in found[name]
+    assert 1 <= len(list(members(path))) < 10
+
+
+def test_an_entry_that_is_longer_than_it_says(tmp_path):
+    data = zipped(tmp_path / "x.zip", {"a.bmp": bytes(1 << 20)}).read_bytes()
+    (tmp_path / "x.zip").write_bytes(data.replace((1 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    assert "damaged in its archive" in reasons(tmp_path / "x.zip")["x.zip/a.bmp"]
+
+
+def test_encrypted_damaged_and_strangely_compressed_entries(tmp_path):
+    data = bytearray(zipped(tmp_path / "x.zip", {"a.png": IMAGES["a.png"]}).read_bytes())
+    central = data.index(b"PK\1\2")
+    for at, value, reason in ((8, 1, "encrypted"), (10, 99, "damaged in its archive"), (16, 77, "damaged in its archive")):
+        spoiled = bytearray(data)
+        spoiled[central + at] ^= value
+        (tmp_path / "x.zip").write_bytes(spoiled)
+        assert reason in reasons(tmp_path / "x.zip")["x.zip/a.png"]
+
+
+def test_names_that_lead_elsewhere_are_only_names(tmp_path):
+    path = zipped(tmp_path / "x.zip", {"../../a.png": IMAGES["a.png"], "/etc/b.png": b"", "line\nbreak.png": b""})
+    assert [item.name for item in members(path)] == [f"{path}/../../a.png", f"{path}//etc/b.png", f"{path}/line\\nbreak.png"]
+    assert [found.name for found in tmp_path.iterdir()] == ["x.zip"]
+
+
+def test_a_tar_of_any_length_is_not_remembered(tmp_path):
+    path = tarred(tmp_path / "x.tar", {f"{number}.png": b"x" for number in range(50)})
+    with tarfile.open(path, "r|") as tar:
+        for _ in packed_images._entries(path, tar):
+            assert len(tar.getmembers() if tar._loaded else vars(tar)["members"]) <= 1
