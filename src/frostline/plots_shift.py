@@ -15,16 +15,21 @@ _AMOUNTS = {"brightness": "factor on every value", "rotation": "degrees to the l
 
 
 def heat_map(record: Mapping[str, Any], path: Path, title: str) -> None:
-    """Accuracy by corruption and severity as colours and numbers; ``record`` as ``shift.judge_shift`` gives it."""
+    """Accuracy by corruption and severity as colours and numbers, beneath it what others state.
+
+    ``record`` as ``shift.judge_shift`` gives it.
+    """
     rows = {"no corruption": [record["clean"]] * 5, **record["corruptions"], "mean": record["by_severity"]}
     table = 100 * np.array(list(rows.values()))
-    with new_figure(path, title, 5.8, 1.4 + 0.34 * len(rows)) as figure:
+    stated = [f"{100 * corrupted:.1f} % stated for {name}" for name, (_, corrupted) in record.get("stated", {}).items()]
+    lines = [f"mean of all 75: {100 * record['mean_corrupted']:.1f} %", *stated] if stated else []
+    with new_figure(path, title, 5.8, 1.4 + 0.34 * len(rows) + 0.2 * len(lines)) as figure:
         axes = figure.subplots()
         image = axes.imshow(table, cmap="viridis", vmin=0, vmax=100, aspect="auto")
         axes.grid(visible=False)
         axes.set_xticks(range(5), range(1, 6))
         axes.set_yticks(range(len(rows)), rows)
-        axes.set(xlabel="severity")
+        axes.set_xlabel("\n".join(["severity", *lines]), fontsize=8 if lines else None)
         for (row, column), value in np.ndenumerate(table):
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9, color="black" if value > 55 else "white")
         bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03)

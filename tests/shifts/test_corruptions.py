@@ -12,8 +12,11 @@ IMAGES = drawn_images(6, 32, 32)
 DIGESTS = pixel_digests(IMAGES)
 
 
-def distance(name, severity):
-    return np.abs(corrupt(IMAGES, DIGESTS, name, severity).astype(float) - IMAGES).mean()
+LARGE = drawn_images(2, 224, 224)
+
+
+def distance(name, severity, images=IMAGES):
+    return np.abs(corrupt(images, pixel_digests(images), name, severity).astype(float) - images).mean()
 
 
 def test_there_are_fifteen_of_five():
@@ -47,6 +50,15 @@ ORDERED = [name for name in CORRUPTIONS if name not in ("elastic", "glass blur",
 @pytest.mark.parametrize("name", ORDERED)
 def test_a_higher_severity_changes_more(name):
     assert distance(name, 5) > 1.2 * distance(name, 1)
+    assert distance(name, 5, LARGE) > 1.2 * distance(name, 1, LARGE)
+
+
+@pytest.mark.parametrize(("side", "severity", "left"), [(32, 5, 20), (224, 1, 134), (224, 5, 56), (448, 5, 112), (85, 5, 38)])
+def test_pixelate_leaves_as_many_blocks_as_published_for_either_size(side, severity, left):
+    ramp = np.broadcast_to(np.arange(side, dtype=np.uint8)[:, None], (1, side, side))[..., None].repeat(3, -1).copy()
+    found = corrupt(ramp, pixel_digests(ramp), "pixelate", severity)[0, :, 0, 0].astype(int)
+    blocks = 1 + (np.diff(found) != 0).sum()
+    assert abs(blocks - left) <= 2
 
 
 def test_noise_is_as_strong_as_it_says():

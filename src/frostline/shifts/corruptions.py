@@ -1,9 +1,11 @@
 """The fifteen corruptions of Hendrycks and Dietterich 2019 (arXiv 1903.12261) at five severities, for images of any size, in NumPy.
 
-The strengths are those of CIFAR-10-C. Lengths in pixels grow with the image: they are meant for a shorter side of 32. What is
-random comes from (image content, corruption, severity), so the same image is always corrupted the same way. Three things differ
-from the paper's code: its frost is cut from photographs that are not ours to ship, here frost is drawn; fog comes from another
-fractal; and the pixels of glass change places, where its assignment of views copies one over the other.
+The strengths are those of CIFAR-10-C. Lengths in pixels grow with the image: they are meant for a shorter side of 32. Only the
+blocks of pixelate lie between those of CIFAR-10-C and, from a side of 224 on, of ImageNet-C, in proportion to the logarithm of the
+side: blocks of CIFAR-10-C that grew with the image would leave 30×30 pixels of a photo at the first severity. What is random comes
+from (image content, corruption, severity), so the same image is always corrupted the same way. Three things differ from the paper's
+code: its frost is cut from photographs that are not ours to ship, here frost is drawn; fog comes from another fractal; and the
+pixels of glass change places, where its assignment of views copies one over the other.
 
 Legend: B images of H×W pixels, values in [0, 1].
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,8 +31,8 @@ Image8 = NDArray[np.uint8]
 Corruption = Callable[[Floats, Sequence[np.random.Generator], Any, float], Floats]
 
 SEVERITIES = (1, 2, 3, 4, 5)
-#: The side in pixels that the lengths below are meant for.
-_SIDE = 32
+#: The side in pixels that the lengths below are meant for, and ImageNet-C's.
+_SIDE, _LARGE = 32, 224
 
 
 def corrupt(images: Image8, digests: NDArray[Any], name: str, severity: int) -> Image8:
@@ -184,8 +187,10 @@ def _elastic(x: Floats, drawn: Sequence[np.random.Generator], strength: tuple[fl
     return np.stack(found)
 
 
-def _pixelate(x: Floats, drawn: Sequence[np.random.Generator], share: float, scale: float) -> Floats:
-    return _through_pillow(x, lambda image: _coarse(image, share))
+def _pixelate(x: Floats, drawn: Sequence[np.random.Generator], shares: tuple[float, float], scale: float) -> Floats:
+    small, large = shares
+    towards = min(1.0, max(0.0, math.log(scale) / math.log(_LARGE / _SIDE)))
+    return _through_pillow(x, lambda image: _coarse(image, small + (large - small) * towards))
 
 
 def _coarse(image: Image.Image, share: float) -> Image.Image:
@@ -232,6 +237,6 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[Any, ...]]] = {
     "brightness": (_brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     "elastic": (_elastic, ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03))),
-    "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
+    "pixelate": (_pixelate, ((0.95, 0.6), (0.9, 0.5), (0.85, 0.4), (0.75, 0.3), (0.65, 0.25))),
     "jpeg": (_jpeg, (80, 65, 58, 50, 40)),
 }

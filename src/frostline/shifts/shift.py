@@ -33,10 +33,11 @@ Change = Callable[[Image8, NDArray[Any]], Image8]
 _TOGETHER = 256
 
 #: Stated by others for CIFAR-10-C, whose frost and fractals differ from ours: clean accuracy, then the mean over all corruptions.
+#: The first and the last are RobustBench's (Croce et al. 2021).
 STATED: dict[str, tuple[float | None, float]] = {
-    "WRN-28-10 as usually trained": (0.948, 0.735),
+    "WRN-28-10 as usually trained (RobustBench, arXiv 2010.09670)": (0.948, 0.735),
     "AugMix (Hendrycks et al. 2020, arXiv 1912.02781)": (None, 0.891),
-    "the best known to us": (None, 0.928),
+    "the best known to us (CARD, Diffenderfer et al. 2021, arXiv 2106.09129)": (None, 0.928),
 }
 
 
