@@ -39,7 +39,7 @@ class Job:
 JOBS = {
     "densenet169": Job("densenet169-frozen", (), "densenet169.imagenet", ("cold", "warm")),
     "densenet169-views": Job("densenet169-frozen", ("--views", "2"), "densenet169.imagenet", ("one view",)),
-    "densenet169-stop": Job("densenet169-frozen", ("--stop-at", "0.904"), "densenet169.imagenet", seeds=True),
+    "densenet169-stop": Job("densenet169-frozen", ("--stop-at", "0.9024"), "densenet169.imagenet", seeds=True),
     "mobilenetv2": Job("mobilenetv2-frozen", (), "mobilenetv2_100.imagenet", ("cold", "warm")),
     "cnn-small": Job("cnn-small"),
     "cnn-vgg": Job("cnn-vgg"),
