@@ -42,8 +42,9 @@ def main() -> None:
             rows += check(name, given or random_weights(name, Path(place)), given.name if given else "random")
         console.print(f"{name}: {rows[-2]['error']:.1e} in f32, {rows[-1]['error']:.1e} in bf16")
     rows = [{**row, "machine_bf16_gflops": machine, "versions": versions()} for row in rows]
+    appended = append_rows("conversion", rows)
     show(rows)
-    console.print(f"rows appended to {append_rows('conversion', rows)}")
+    console.print(f"rows appended to {appended}")
 
 
 def found_weights(name: str, root: Path | None) -> Path | None:

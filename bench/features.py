@@ -78,8 +78,9 @@ def race_arrays(asked: argparse.Namespace, place: Path, weights: str, common: di
     machine = round((before + machine_speed()) / 2)
     rows = [row_of_arrays(name, ways[name], rounds, machine) for name in commands]
     rows = [{**common, **row, "versions": versions()} for row in rows]
+    appended = append_rows("features", rows)  # before anything else can go wrong
     show_arrays(rows, machine)
-    console.print(f"rows appended to {append_rows('features', rows)}")
+    console.print(f"rows appended to {appended}")
 
 
 def row_of_arrays(name: str, way: str, rounds: list[dict[str, float]], machine: int) -> dict[str, Any]:
@@ -94,10 +95,10 @@ def row_of_arrays(name: str, way: str, rounds: list[dict[str, float]], machine: 
 
 def show_arrays(rows: list[dict[str, Any]], machine: int) -> None:
     title = f"MobileNetV2@160 from 32×32 uint8, n = {rows[0]['n']}; the machine multiplies bf16 at {machine:,} GFLOP/s"
-    table = Table("contestant", "way", "images/s", "range", "frostline / this", "bar", title=title)
+    table = Table("contestant", "way", "images/s", "range", "ours / this", "bar", title=title)
     for row in rows:
         spread = f"{row['lowest']:,}–{row['highest']:,}"
-        speed, ratio = f"{row['images_per_second']:,}", f"{row['frostline_ratio']:.2f}"
+        speed, ratio = f"{row['images_per_second']:,}", f"{row['ours_ratio']:.2f}"
         table.add_row(row["contestant"], row["way"], speed, spread, ratio, verdict(row["bar"], row["met"]))
     console.print(table)
 
@@ -116,8 +117,9 @@ def race_photos(asked: argparse.Namespace, place: Path, weights: str, named: str
         about = running["photos"].about
     machine = round((before + machine_speed()) / 2)
     row = {"weights": named, **row_of_photos(about, rounds), "machine_bf16_gflops": machine, "versions": versions()}
+    appended = append_rows("photos", [row])
     show_photos(row)
-    console.print(f"rows appended to {append_rows('photos', [row])}")
+    console.print(f"rows appended to {appended}")
 
 
 def row_of_photos(about: dict[str, Any], rounds: list[dict[str, float]]) -> dict[str, Any]:
