@@ -142,6 +142,23 @@ def test_a_damaged_index_is_said_and_made_again(
     assert looked_at == []
 
 
+def test_a_shortage_of_memory_is_not_remembered(
+    files: list[Path], tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as short:
+
+        def no_memory(*_: object) -> None:
+            raise MemoryError
+
+        short.setattr("PIL.ImageFile.ImageFile.load", no_memory)
+        found, _ = check_files(tmp_path, files)
+    assert {found[path].reason for path in files[:3]} == {"over-large: does not fit in memory"}
+    looked_at.clear()
+    found, _ = check_files(tmp_path, files)
+    assert sorted(looked_at) == ["0.jpg", "1.jpg", "2.jpg"]  # bad.jpg is bad for good
+    assert {found[path].reason for path in files[:3]} == {""}
+
+
 def test_an_index_that_cannot_be_written_is_said(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")

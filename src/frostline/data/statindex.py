@@ -90,10 +90,9 @@ def _look(path: Path, known: _Entry | None) -> tuple[Checked, _Entry | None]:
     if known and known[0] == state:
         return known[1], known
     try:
-        data = read_file(path)
-    except BadImage as bad:  # a matter of rights, links and mounts: may be over the next time
+        checked = _check(read_file(path), path.name)
+    except BadImage as bad:  # a matter of rights, links, mounts and free memory: may be over the next time
         return Checked("", 0, 0, str(bad)), None
-    checked = _check(data, path.name)
     return checked, (state, checked) if state and max(state[1:3]) < now - _SETTLED_NS else None
 
 
@@ -106,9 +105,12 @@ def _state(path: Path) -> _State | None:
 
 
 def _check(data: bytes, name: str) -> Checked:
+    """What the bytes of a file are; raises ``BadImage`` where there was no memory to tell."""
     try:
         height, width = verify(data, name)
     except BadImage as bad:
+        if isinstance(bad.__cause__, MemoryError):
+            raise
         return Checked("", 0, 0, str(bad))
     return Checked(digest_bytes(data), height, width, "")
 
