@@ -284,6 +284,17 @@ def test_evaluate_as_a_table(run, toy, data):
     assert "all of its 60 images are judged" in err
 
 
+def test_evaluate_says_what_it_left_out(run, toy, tmp_path):
+    put(folders(tmp_path / "data", per_class=2) / "red" / "bad.png", b"")
+    code, out, err = run("evaluate", toy, tmp_path / "data", "--json")
+    scores = json.loads(out)
+    assert (code, scores["n"], scores["rejected"]) == (0, 6, 1)
+    assert scores["rejects"] == [{"path": "red/bad.png", "reason": "empty: zero bytes"}]
+    assert "1 unusable files" in err
+    assert "red/bad.png: empty: zero bytes" in err
+    assert "red/bad.png: empty: zero bytes" in run("evaluate", toy, tmp_path / "data")[2]
+
+
 def test_evaluate_says_what_was_seen_in_training(run, trained, data):
     code, out, err = run("evaluate", trained[0], data, "--split", "train", "--json")
     assert code == 0
