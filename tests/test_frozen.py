@@ -16,6 +16,7 @@ from frostline.drawn import drawn_images
 from frostline.environment import has_bf16
 from frostline.feature_cache import from_stored
 from frostline.frozen import freeze
+from frostline.vino import ov
 
 STORED = (20, 24)
 
@@ -188,12 +189,12 @@ def test_a_compiled_graph_that_computes_something_else_is_not_used(settings, mon
 
 
 def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):
-    def refuse(*_):
-        raise RuntimeError("No conversion rule for aten::strange\nmore")
+    def refuse(*_given, **_options):
+        raise ov.frontend.OpConversionFailure("No conversion rule for aten::strange\nmore")
 
-    monkeypatch.setattr(frozen, "converted", refuse)
+    monkeypatch.setattr(convert.ov, "convert_model", refuse)
     made, images = freeze(settings, STORED), image_set()
-    assert "could not be compiled (No conversion rule for aten::strange)" in made.notes[0]
+    assert "could not be compiled (OpConversionFailure: No conversion rule for aten::strange more)" in made.notes[0]
     assert "torch runs it" in capsys.readouterr().err
     assert made.graph is None
     assert made.key["engine"].startswith("torch ")
