@@ -66,6 +66,7 @@ LAYERS = [
     "plots_compare",
     "plots_shift",
     "plots_explain",
+    "pictures",
     "reporting",
     "reporting.words",
     "reporting.document",

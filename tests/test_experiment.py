@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -54,9 +55,9 @@ def first(folders, frozen, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def compiled_already(first, cache_folder, monkeypatch, request):
-    """The tiny network is converted once for this file; pictures are drawn by one test."""
+    """The tiny network is converted once for this file; pictures are drawn by the tests that look at them."""
     shutil.copytree(first[1] / "graphs", cache_folder / "graphs")
-    if request.node.name != "test_from_scratch":
+    if request.node.name not in ("test_from_scratch", "test_a_picture_that_cannot_be_drawn_leaves_a_finished_run"):
         monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
@@ -84,6 +85,24 @@ def test_from_scratch(folders, tmp_path):
     assert opened.record["parameters"] == opened.record["trainable_parameters"] == 896 + 18_496 + 73_856 + 295_168 + 771
     drawn = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     assert {"curves.png", "confusion_test.png", "confusion_validation.png"} <= drawn
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_a_finished_run(folders, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("frostline.plots.confusion", broken)
+    run = train(folders, SCRATCH, tmp_path / "run")
+    Run.open(tmp_path / "run").verify()
+    assert run.record["test_accuracy"] == run.scores("test")["accuracy"]
+    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["curves.png"]
+
+
+def test_tensorboard_is_looked_for_before_training(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with pytest.raises(UserError, match="TensorBoard is not installed"):
+        train(folders, SCRATCH, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):

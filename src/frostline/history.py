@@ -47,18 +47,27 @@ def write_table(path: Path, rows: Rows) -> None:
     write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
+def check_tensorboard() -> None:
+    """A ``UserError`` where TensorBoard, which ``write_events`` needs, is not installed."""
+    try:
+        import tensorboard.compat.proto.event_pb2
+        import tensorboard.compat.proto.summary_pb2
+        import tensorboard.summary.writer.event_file_writer  # noqa: F401
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed.", hint="pip install 'frostline[tensorboard]'") from error
+
+
 def write_events(folder: Path, rows: Rows) -> None:
     """The history's numbers as TensorBoard events, "epochs/…" over epochs and "blocks/…" over images; replaces ``folder``.
 
     Raises:
         UserError: TensorBoard is not installed.
     """
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError as error:
-        raise UserError("TensorBoard is not installed.", hint="pip install 'frostline[tensorboard]'") from error
+    check_tensorboard()
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
     shutil.rmtree(folder, ignore_errors=True)
     writer = EventFileWriter(str(folder))
     for row in rows:
