@@ -15,7 +15,7 @@ from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
-from frostline.feature_cache import entries, raw
+from frostline.feature_cache import FeatureOverflowError, entries, raw
 from frostline.features import extract
 from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
@@ -206,6 +206,27 @@ def test_test_is_read_only_after_the_model_is_saved(folders, frozen, tmp_path, m
     monkeypatch.setattr("frostline.frozen.extract", watched)
     train(folders, frozen, tmp_path / "run")
     assert read == [("validation", False), ("train", False), ("validation", False), ("test", True)]
+
+
+def test_a_test_image_whose_features_are_too_large_for_the_cache_is_judged_all_the_same(
+    first, folders, frozen, tmp_path, monkeypatch, capsys
+):
+    model, stored = tmp_path / "run" / "model" / "model.json", features.to_stored
+
+    def overflowing(rows, dtype):
+        if dtype == "float16" and model.exists():  # training and validation have none such
+            raise FeatureOverflowError
+        return stored(rows, dtype)
+
+    monkeypatch.setattr(features, "to_stored", overflowing)
+    run = train(folders, frozen.with_values(views=2), tmp_path / "run")
+    Run.open(tmp_path / "run").verify()
+    assert run.record["model_digest"] == first[0].record["model_digest"]
+    np.testing.assert_allclose(run.predictions("test").probabilities, first[0].predictions("test").probabilities, atol=2e-3)
+    told = "A feature of test is too large for float16: all of test was judged by features in float32."
+    assert told in run.scores("test")["notes"]
+    assert told in capsys.readouterr().err
+    assert told not in str(read_card(run.model_folder).values)
 
 
 @pytest.fixture

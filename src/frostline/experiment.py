@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffi
         card, graph = read_model(folder)
         runner = make_runner(graph, folder, card.values, card.precision)
         probabilities = trained.judge(runner, splits.test)
-    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run)
+    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run, trained.notes)
     low, high = scores["interval"]
     stage = f" of the {suffix[1:]} stage" if suffix else ""
     say(f"Test accuracy{stage} {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
@@ -267,9 +268,11 @@ def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
     return images.ids, images.labels, np.asarray(probabilities, np.float32), images.classes, images.digests
 
 
-def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
+def _keep(name: str, predictions: Predictions, run: Run, notes: Sequence[str] = ()) -> dict[str, Any]:
     run.write_predictions(name, predictions)
-    run.write_scores(name, scores := score(predictions))
+    found = score(predictions)
+    scores = {**found, "notes": [*found["notes"], *notes]}
+    run.write_scores(name, scores)
     return scores
 
 
