@@ -188,6 +188,22 @@ def test_a_compiled_graph_that_computes_something_else_is_not_used(settings, mon
     assert "the compiled graph differs from torch by" in made.notes[0]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Can't open bin file for writing"), OSError(28, "No space left on device")])
+def test_a_graph_that_cannot_be_kept_is_no_network_that_does_not_compile(settings, graphs, cache_folder, monkeypatch, error):
+    (folder,) = graphs.iterdir()
+    whole = engine.read_graph(folder / "graph.xml").clone()
+    shutil.rmtree(folder)
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(frozen, "converted", lambda *_: (whole, 0))
+    monkeypatch.setattr(engine, "save_graph", refuse)
+    with pytest.raises(OSError, match=str(error.args[-1])) as caught:
+        freeze(settings, STORED)
+    assert caught.value.filename == str(folder)
+
+
 def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):
     def refuse(*_given, **_options):
         raise ov.frontend.OpConversionFailure("No conversion rule for aten::strange\nmore")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.errors import UserError
+from frostline.files import named
 from frostline.records import json_record, write_csv
 
 Rows = Sequence[Mapping[str, Any]]
@@ -23,7 +24,7 @@ Rows = Sequence[Mapping[str, Any]]
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append one row; it is on disk when this returns."""
     line = json.dumps(json_record(row), allow_nan=False, ensure_ascii=False) + "\n"
-    with open(path, "ab") as stream:
+    with named(path), open(path, "ab") as stream:
         stream.write(line.encode())
         stream.flush()
         os.fsync(stream.fileno())
