@@ -104,6 +104,7 @@ LAYERS = [
     "models.traced",
     "models.folded",
     "models.transfer",
+    "models.hub_config",
     "models.weights",
     "models.device",
     "models.eager",
