@@ -155,8 +155,10 @@ def contestant(model: str, folder: Path) -> None:
 def _set_of(kind: Any, files: tuple[Path, ...]) -> Any:
     import numpy as np
 
-    n = len(files)
-    return kind("test", ("drawn",), np.zeros(n, np.int64), np.arange(n).astype(str), np.zeros(n, "S16"), files=files)
+    from frostline.data.rows import digest_bytes16
+
+    n, digests = len(files), np.array([digest_bytes16(file.read_bytes()) for file in files], "S16")
+    return kind("test", ("drawn",), np.zeros(n, np.int64), np.arange(n).astype(str), digests, files=files)
 
 
 def whole(predictor: Any, folder: Path, most: int) -> tuple[list[int], float]:

@@ -1,8 +1,10 @@
 """Every command, in process: what it prints where, and its exit code."""
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -220,6 +222,50 @@ def test_another_missing_module_is_no_mistake_of_the_user(monkeypatch):
         cli.main()
 
 
+def test_a_cache_folder_that_cannot_be_used_is_code_2(run, tmp_path, monkeypatch):
+    put(tmp_path / "file", b"in the way")
+    monkeypatch.setenv("FROSTLINE_HOME", str(tmp_path / "file" / "home"))
+    code, out, err = run("train", "cifar10", *QUICK, "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert f"Cannot use {tmp_path / 'file'}" in err
+    assert "Not a directory" in err
+    assert "FROSTLINE_HOME=FOLDER" in err
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "hint"),
+    [
+        ("{home}/features/x.rows", errno.ENOSPC, "'frostline cache --clear' empties it"),
+        ("{home}/features/x.rows", errno.EROFS, "FROSTLINE_HOME=FOLDER"),
+        ("{above}", errno.EACCES, "FROSTLINE_HOME=FOLDER"),
+        ("/elsewhere/run", errno.ENOSPC, "make room on that disk"),
+        ("/elsewhere/run", errno.EACCES, "another place"),
+    ],
+)
+def test_what_the_system_refuses_is_named(run, monkeypatch, cache_folder, path, number, hint):
+    path = path.format(home=cache_folder, above=cache_folder.parent)
+
+    def refuse():
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("frostline.show.recipes", refuse)
+    code, _, err = run("recipes")
+    assert code == 2
+    assert f"Cannot use {path}." in err
+    assert os.strerror(number) in err
+    assert hint in err
+
+
+def test_an_error_of_the_system_that_names_no_file_is_not_hidden(monkeypatch):
+    def refuse():
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr("frostline.show.recipes", refuse)
+    monkeypatch.setattr(sys, "argv", ["frostline", "recipes"])
+    with pytest.raises(ConnectionResetError):
+        cli.main()
+
+
 def test_ctrl_c_is_code_130(run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -284,6 +330,17 @@ def test_evaluate_as_a_table(run, toy, data):
     assert "all of its 60 images are judged" in err
 
 
+def test_evaluate_says_what_it_left_out(run, toy, tmp_path):
+    put(folders(tmp_path / "data", per_class=2) / "red" / "bad.png", b"")
+    code, out, err = run("evaluate", toy, tmp_path / "data", "--json")
+    scores = json.loads(out)
+    assert (code, scores["n"], scores["rejected"]) == (0, 6, 1)
+    assert scores["rejects"] == [{"path": "red/bad.png", "reason": "empty: zero bytes"}]
+    assert "1 unusable files" in err
+    assert "red/bad.png: empty: zero bytes" in err
+    assert "red/bad.png: empty: zero bytes" in run("evaluate", toy, tmp_path / "data")[2]
+
+
 def test_evaluate_says_what_was_seen_in_training(run, trained, data):
     code, out, err = run("evaluate", trained[0], data, "--split", "train", "--json")
     assert code == 0
@@ -296,6 +353,20 @@ def test_evaluate_saves_predictions(run, toy, data, tmp_path):
     saved = Predictions.load(tmp_path / "p.npz")
     assert len(saved) == 60
     assert saved.classes == ("red", "green", "blue")
+
+
+@pytest.mark.parametrize("options", [["--save", "file/p.npz"], ["--corruptions", "--out", "file/shift"]])
+def test_evaluate_looks_at_the_place_of_its_results_first(run, toy, data, tmp_path, monkeypatch, options):
+    def judge(*_given, **_options):
+        raise AssertionError("judged first")
+
+    monkeypatch.setattr("frostline.judge.evaluate", judge)
+    monkeypatch.setattr("frostline.shifts.shift.judge_shift", judge)
+    put(tmp_path / "file", b"in the way")
+    code, _, err = run("evaluate", toy, data, *options[:-1], tmp_path / options[-1])
+    assert code == 2
+    assert f"Cannot use {tmp_path / 'file'}" in err
+    assert "another place" in err
 
 
 @pytest.mark.parametrize(("model", "said"), [("gone", "received: no such folder"), (".", "received: a folder without model.json")])

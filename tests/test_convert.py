@@ -12,7 +12,9 @@ from frostline.engine import Engine
 from frostline.environment import has_bf16
 from frostline.models.heads import HEADS, make_head
 from frostline.preprocess import Preprocess, enlarge
+from frostline.vino import ov
 
+OpConversionFailure = ov.frontend.OpConversionFailure
 MADE = Preprocess(size=(12, 20), stored=(8, 10), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
 
@@ -72,6 +74,29 @@ def test_a_network_that_export_does_not_take_goes_the_older_way(monkeypatch):
 
     monkeypatch.setattr(torch.export, "export", refuse)
     np.testing.assert_allclose(Engine(convert_network(Small().eval(), MADE), "f32").features(images), wanted, atol=1e-5)
+
+
+def test_a_network_that_neither_way_takes_is_a_runtime_error(monkeypatch):
+    """OpenVINO's own errors are no RuntimeError, which is what everybody who falls back to torch waits for."""
+    assert not issubclass(OpConversionFailure, RuntimeError)
+
+    def refuse(*_given, **_options):
+        raise OpConversionFailure(
+            "Check 'is_conversion_successful' failed at frontend.cpp:193:\nNo conversion rule for: aten::strange"
+        )
+
+    monkeypatch.setattr(convert.ov, "convert_model", refuse)
+    with pytest.raises(RuntimeError, match=r"^OpConversionFailure: No conversion rule for: aten::strange$"):
+        convert_network(Small().eval(), MADE)
+
+
+def test_an_operation_that_openvino_does_not_know():
+    class Strange(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x).mean((2, 3))
+
+    with pytest.raises(RuntimeError, match="bessel_j0"):
+        convert_network(Strange().eval(), MADE)
 
 
 def test_conversion_leaves_the_network_as_it_was():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
-from frostline.feature_cache import entries, raw
+from frostline.feature_cache import FeatureOverflowError, entries, raw
 from frostline.features import extract
 from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
@@ -54,9 +55,9 @@ def first(folders, frozen, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def compiled_already(first, cache_folder, monkeypatch, request):
-    """The tiny network is converted once for this file; pictures are drawn by one test."""
+    """The tiny network is converted once for this file; pictures are drawn by the tests that look at them."""
     shutil.copytree(first[1] / "graphs", cache_folder / "graphs")
-    if request.node.name != "test_from_scratch":
+    if request.node.name not in ("test_from_scratch", "test_a_picture_that_cannot_be_drawn_leaves_a_finished_run"):
         monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
@@ -84,6 +85,24 @@ def test_from_scratch(folders, tmp_path):
     assert opened.record["parameters"] == opened.record["trainable_parameters"] == 896 + 18_496 + 73_856 + 295_168 + 771
     drawn = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     assert {"curves.png", "confusion_test.png", "confusion_validation.png"} <= drawn
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_a_finished_run(folders, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr("frostline.plots.confusion", broken)
+    run = train(folders, SCRATCH, tmp_path / "run")
+    Run.open(tmp_path / "run").verify()
+    assert run.record["test_accuracy"] == run.scores("test")["accuracy"]
+    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["curves.png"]
+
+
+def test_tensorboard_is_looked_for_before_training(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with pytest.raises(UserError, match="TensorBoard is not installed"):
+        train(folders, SCRATCH, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
@@ -187,6 +206,27 @@ def test_test_is_read_only_after_the_model_is_saved(folders, frozen, tmp_path, m
     monkeypatch.setattr("frostline.frozen.extract", watched)
     train(folders, frozen, tmp_path / "run")
     assert read == [("validation", False), ("train", False), ("validation", False), ("test", True)]
+
+
+def test_a_test_image_whose_features_are_too_large_for_the_cache_is_judged_all_the_same(
+    first, folders, frozen, tmp_path, monkeypatch, capsys
+):
+    model, stored = tmp_path / "run" / "model" / "model.json", features.to_stored
+
+    def overflowing(rows, dtype):
+        if dtype == "float16" and model.exists():  # training and validation have none such
+            raise FeatureOverflowError
+        return stored(rows, dtype)
+
+    monkeypatch.setattr(features, "to_stored", overflowing)
+    run = train(folders, frozen.with_values(views=2), tmp_path / "run")
+    Run.open(tmp_path / "run").verify()
+    assert run.record["model_digest"] == first[0].record["model_digest"]
+    np.testing.assert_allclose(run.predictions("test").probabilities, first[0].predictions("test").probabilities, atol=2e-3)
+    told = "A feature of test is too large for float16: all of test was judged by features in float32."
+    assert told in run.scores("test")["notes"]
+    assert told in capsys.readouterr().err
+    assert told not in str(read_card(run.model_folder).values)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from drawing import drawn, encoded, put
 
 from frostline import features
 from frostline.data.imageset import ImageSet
-from frostline.data.rows import pixel_digests
+from frostline.data.rows import digest_bytes16, pixel_digests
 from frostline.decode import decode_rgb
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
@@ -186,7 +186,7 @@ def test_another_key_computes_again(images):
 
 def test_photos(tmp_path):
     files = tuple(put(tmp_path / f"{i}.png", encoded(drawn(i, 20 + i, 30), "PNG")) for i in range(11))
-    digests = np.array([bytes([i + 1]) * 16 for i in range(11)], "S16")
+    digests = np.array([digest_bytes16(path.read_bytes()) for path in files], "S16")
     images = ImageSet("train", ("a", "b"), np.zeros(11, np.int64), np.array([path.name for path in files]), digests, files=files)
     _, found = table(images, range(11), Counting(), caches())
     pixels = np.stack([stored_image(decode_rgb(path), PREPROCESS) for path in files])

@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import os
 import stat
 import subprocess
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 from frostline import files
 from frostline.files import (
     atomic_file,
+    check_place,
     digest_bytes,
     digest_file,
     digest_json,
     home,
+    named,
     scratch_array,
     write_bytes,
     write_json,
@@ -148,3 +152,52 @@ def test_less_memory_sends_smaller_arrays_to_files():
     with files.memory_limit(8 * 400_000 - 8):
         assert isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)
     assert not isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)
+
+
+def full(*_given):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "x"), lambda path: write_through(path, Path.touch)])
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path / "a.txt")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(None, "a.txt"), (".a.txt.xyz.tmp", "a.txt"), (".a.txt.xyz/a.txt", "a.txt"), ("b.txt", "b.txt"), ("", ""), ("../c", "../c")],
+)
+def test_which_file_an_error_names(tmp_path, given, told):
+    name = None if given is None else str(tmp_path / given)
+    with pytest.raises(OSError, match="refused") as caught, named(tmp_path / "a.txt"):
+        raise OSError(errno.EACCES, "refused", name)
+    assert caught.value.filename == str(tmp_path / told)
+
+
+def test_an_error_without_a_number_is_none_of_the_systems(tmp_path):
+    with pytest.raises(OSError, match="unknown host") as caught, named(tmp_path / "a.txt"):
+        raise OSError("unknown host")
+    assert caught.value.filename is None
+
+
+def test_a_place_is_checked_and_left_as_it_was(tmp_path):
+    check_place(tmp_path / "new" / "a.txt")
+    assert list((tmp_path / "new").iterdir()) == []
+    write_text(tmp_path / "old.txt", "old")
+    check_place(tmp_path / "old.txt")
+    assert (tmp_path / "old.txt").read_text() == "old"
+    for bad in (tmp_path / "new", tmp_path / "old.txt" / "a.txt"):
+        with pytest.raises(OSError, match=str(tmp_path)):
+            check_place(bad)
+
+
+def test_a_scratch_array_that_has_no_room_is_refused_before_it_is_filled(monkeypatch, cache_folder):
+    monkeypatch.setattr(files, "_memory", ContextVar("memory", default=0))
+    with pytest.raises(OSError, match="No space left") as caught:
+        scratch_array((2**40, 2**14), np.dtype(np.float32))
+    assert caught.value.filename == str(cache_folder)
+    assert list(cache_folder.iterdir()) == []

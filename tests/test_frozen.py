@@ -16,6 +16,7 @@ from frostline.drawn import drawn_images
 from frostline.environment import has_bf16
 from frostline.feature_cache import from_stored
 from frostline.frozen import freeze
+from frostline.vino import ov
 
 STORED = (20, 24)
 
@@ -187,13 +188,29 @@ def test_a_compiled_graph_that_computes_something_else_is_not_used(settings, mon
     assert "the compiled graph differs from torch by" in made.notes[0]
 
 
-def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):
-    def refuse(*_):
-        raise RuntimeError("No conversion rule for aten::strange\nmore")
+@pytest.mark.parametrize("error", [RuntimeError("Can't open bin file for writing"), OSError(28, "No space left on device")])
+def test_a_graph_that_cannot_be_kept_is_no_network_that_does_not_compile(settings, graphs, cache_folder, monkeypatch, error):
+    (folder,) = graphs.iterdir()
+    whole = engine.read_graph(folder / "graph.xml").clone()
+    shutil.rmtree(folder)
 
-    monkeypatch.setattr(frozen, "converted", refuse)
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(frozen, "converted", lambda *_: (whole, 0))
+    monkeypatch.setattr(engine, "save_graph", refuse)
+    with pytest.raises(OSError, match=str(error.args[-1])) as caught:
+        freeze(settings, STORED)
+    assert caught.value.filename == str(folder)
+
+
+def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, monkeypatch, capsys):
+    def refuse(*_given, **_options):
+        raise ov.frontend.OpConversionFailure("No conversion rule for aten::strange\nmore")
+
+    monkeypatch.setattr(convert.ov, "convert_model", refuse)
     made, images = freeze(settings, STORED), image_set()
-    assert "could not be compiled (No conversion rule for aten::strange)" in made.notes[0]
+    assert "could not be compiled (OpConversionFailure: No conversion rule for aten::strange more)" in made.notes[0]
     assert "torch runs it" in capsys.readouterr().err
     assert made.graph is None
     assert made.key["engine"].startswith("torch ")

@@ -131,6 +131,94 @@ def test_unusable_images_are_counted_or_an_error(tmp_path, toy):
         frostline.evaluate(toy, data, strict=True)
 
 
+def declared(root, broken=2):
+    """train/ and test/ of 12 images each, with broken files in both."""
+    for number, name in enumerate(("train", "test")):
+        folders(root / name, start=10 * number)
+    put(root / "train" / "red" / "bad.png", b"text")
+    for number in range(broken):
+        put(root / "test" / "blue" / f"bad{number:02}.png", b"")
+    return root
+
+
+def test_what_was_left_out_of_the_judged_split_is_listed_and_said(tmp_path, toy, capsys):
+    _, scores = frostline.evaluate(toy, declared(tmp_path / "data"))
+    assert (scores["n"], scores["rejected"]) == (12, 2)
+    assert scores["rejects"] == [{"path": f"test/blue/bad0{i}.png", "reason": "empty: zero bytes"} for i in range(2)]
+    told = capsys.readouterr().err
+    assert "Left out of test: 2 unusable files, beside 12 images that are judged." in told
+    assert "  test/blue/bad01.png: empty: zero bytes" in told
+    assert "train/red" not in told
+
+
+def test_files_of_no_known_split_count_as_left_out(tmp_path, toy):
+    put(declared(tmp_path / "data") / "loose.png", b"text")
+    assert frostline.evaluate(toy, tmp_path / "data")[1]["rejected"] == 3
+
+
+def test_the_screen_lists_the_first_and_the_record_all(tmp_path, toy, capsys):
+    _, scores = frostline.evaluate(toy, declared(tmp_path / "data", broken=15))
+    assert len(scores["rejects"]) == scores["rejected"] == 15
+    told = capsys.readouterr().err
+    assert told.count("zero bytes") == 10
+    assert "  and 5 more, which --json lists." in told
+
+
+def test_nothing_left_out_is_not_said(tmp_path, toy, capsys):
+    _, scores = frostline.evaluate(toy, folders(tmp_path / "data"))
+    assert (scores["rejected"], scores["rejects"], scores["data_notes"]) == (0, [], [])
+    assert "Left out" not in capsys.readouterr().err
+
+
+def test_a_split_of_which_nothing_is_usable_is_not_another_one(tmp_path, toy):
+    folders(tmp_path / "data" / "train")
+    put(tmp_path / "data" / "test" / "red" / "0.png", b"")
+    with pytest.raises(UserError, match="no usable image in test") as caught:
+        frostline.evaluate(toy, tmp_path / "data")
+    assert "test/red/0.png: empty" in caught.value.received
+
+
+def test_a_split_that_was_cut_counts_what_it_was_cut_from(tmp_path, capsys):
+    data = folders(tmp_path / "data", per_class=20)
+    put(data / "red" / "bad.png", b"")
+    splits = split(load_source(data))
+    model = write_toy(tmp_path / "model", data={name: getattr(splits, name).fingerprint for name in ("train", "validation")})
+    _, scores = frostline.evaluate(model, data)
+    assert (scores["split"], scores["rejected"]) == ("test", 1)
+    assert "Left out of the images that test was cut from: 1 unusable files" in capsys.readouterr().err
+
+
+def test_images_that_the_cut_dropped_are_said(tmp_path, capsys):
+    data = tmp_path / "data"
+    folders(data / "train", per_class=20)
+    folders(data / "test", per_class=4, start=18)  # two of each class are in train, too
+    splits = split(load_source(data))
+    model = write_toy(tmp_path / "model", data={name: getattr(splits, name).fingerprint for name in ("train", "validation")})
+    _, scores = frostline.evaluate(model, data)
+    assert scores["n"] == 6
+    assert sum("left out" in note for note in scores["data_notes"]) >= 1
+    assert scores["data_notes"][-1] in " ".join(capsys.readouterr().err.split()).replace("Note: ", "")
+
+
+def test_what_there_is_to_say_of_the_data_is_said_and_recorded(tmp_path, toy, capsys):
+    data = folders(tmp_path / "data")
+    (data / ".hidden").mkdir()
+    _, scores = frostline.evaluate(toy, data)
+    assert scores["data_notes"] == ["1 hidden files or folders were not looked at."]
+    assert "Note: 1 hidden files or folders were not looked at." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "named"), [("gone.png,red,test", "test"), (",red,val", "validation"), ("https://x/y.png,red,test", "test")]
+)
+def test_rows_of_tables_know_their_split(tmp_path, row, named):
+    folders(tmp_path / "images")
+    lines = [f"images/{name}/{i}.png,{name},{('train', 'test')[i % 2]}" for name in CLASSES for i in range(4)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *lines, row, "too,few"]))
+    rejects = load_source(tmp_path / "table.csv").rejects
+    assert sorted(reject.split for reject in rejects) == sorted(["", named])
+
+
 def test_too_few_images_to_cut_can_be_judged(tmp_path, toy):
     assert frostline.evaluate(toy, folders(tmp_path / "data", per_class=1))[1]["n"] == 3
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from drawing import tinted_folders
 from torch import nn
 
+from frostline import train_scratch
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
@@ -95,6 +97,26 @@ def test_a_budget_gives_a_whole_schedule(splits, tmp_path):
     assert "budget" in run.record["ended"]
     assert run.history()[0]["lr"] < 0.01
     assert run.history()[-1]["lr"] < 0.001
+
+
+def test_a_precision_that_this_processor_lacks_is_said_before_training(splits, tmp_path, monkeypatch):
+    def trained(*_given, **_options):
+        raise AssertionError("trained first")
+
+    monkeypatch.setattr("frostline.engine.has_bf16", lambda: False)
+    monkeypatch.setattr(train_scratch, "fit", trained)
+    with pytest.raises(UserError, match="does not compute in bf16") as raised:
+        train(splits, SETTINGS.with_values(precision="bf16"), tmp_path / "run")
+    assert "--precision auto" in raised.value.hint
+
+
+@pytest.mark.parametrize(("processor", "wanted"), [(False, "f32"), (True, "bf16")])
+def test_what_a_gpu_trains_in_is_not_asked_of_the_processor(monkeypatch, processor, wanted):
+    monkeypatch.setattr("frostline.engine.has_bf16", lambda: processor)
+    monkeypatch.setattr(train_scratch, "pick_device", torch.device)
+    settings = SETTINGS.with_values(precision="bf16", device="cuda")
+    assert train_scratch._precision_of_the_graph(settings) == wanted
+    assert train_scratch._precision_of_the_graph(settings.with_values(device="cpu", precision="f32")) == "f32"
 
 
 def test_another_seed_than_that_of_the_cut(splits, tmp_path):

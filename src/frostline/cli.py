@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -80,8 +83,34 @@ def _fail(error: UserError) -> None:
     sys.exit(2)
 
 
+def _refused(error: OSError) -> UserError | None:
+    """What to say of a file or folder that the system refuses; None where the error names none, as that of a connection."""
+    if error.errno is None or not isinstance(error.filename, str | bytes):
+        return None
+    path = os.fsdecode(error.filename)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if _of_the_cache(path):
+        hint = "FROSTLINE_HOME=FOLDER before the command keeps the cache elsewhere"
+        hint += "; 'frostline cache --clear' empties it" if full else ""
+    else:
+        hint = "make room on that disk, or name another place" if full else "another place, or the right to use this one"
+    received = "a file, where a folder is needed" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    return UserError(f"Cannot use {path}.", received=received, hint=hint)
+
+
+def _of_the_cache(path: str) -> bool:
+    """Whether a path is in the cache folder, or the folder cannot be made for its sake."""
+    from frostline.files import home
+
+    try:
+        cache, place = home().absolute(), Path(path).absolute()
+    except RuntimeError:  # nobody knows where the user's files are
+        return False
+    return place.is_relative_to(cache) or cache.is_relative_to(place)
+
+
 def main() -> Any:
-    """Run a command; a user's mistake is said without a traceback and gives exit code 2."""
+    """Run a command; a user's mistake, and a place that the system refuses, is said without a traceback and gives exit code 2."""
     try:
         app(prog_name="frostline")
     except UserError as error:
@@ -92,6 +121,10 @@ def main() -> Any:
             raise
         hint = f"pip install 'frostline[{'serve' if package in SERVING else 'train'}]'"
         _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
+    except OSError as error:
+        if (told := _refused(error)) is None:
+            raise
+        _fail(told)
     except SystemExit as ended:
         if ended.code == INTERRUPTED and sys.argv[1:2] != ["predict"]:  # which has said itself what it keeps
             typer.secho("Aborted. Cached features are kept, and the last whole epoch: train --resume RUN.", fg="yellow", err=True)

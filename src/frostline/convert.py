@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frostline.engine import Engine
+from frostline.errors import UserError
 from frostline.preprocess import Preprocess, enlargement
 from frostline.vino import ov
 
+#: Beginnings of the lines of OpenVINO's errors that name its own source files.
+_TELLS_NOTHING = ("Check '", "Exception from", "FrontEnd API failed")
 _COMPUTING = ("Convolution", "GroupConvolution", "MatMul")
 #: A bf16 graph may differ from f32 by this much (Euclidean norm, relative); layers are kept in f32 until it does not.
 BF16_TOLERANCE = 0.045
@@ -120,7 +123,19 @@ def _convert(module: nn.Module, example: Tensor) -> ov.Model:
         try:
             return ov.convert_model(torch.export.export(module, (example,), dynamic_shapes=(dims,)))
         except Exception:  # either library raises many kinds for what it does not know; the older way in knows some more
-            return ov.convert_model(module, example_input=example)
+            return _convert_traced(module, example)
+
+
+def _convert_traced(module: nn.Module, example: Tensor) -> ov.Model:
+    """The older way in; ``RuntimeError`` for whatever it raises: OpenVINO's own kinds (OpConversionFailure, …) are none."""
+    try:
+        return ov.convert_model(module, example_input=example)
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [line for line in lines if not line.startswith(_TELLS_NOTHING)]
+        raise RuntimeError(f"{type(error).__name__}: {' '.join(telling or lines)}") from error
 
 
 @contextmanager

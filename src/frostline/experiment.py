@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from frostline.data.splits import split
 from frostline.environment import MemoryWatch, describe
 from frostline.errors import UserError
 from frostline.files import memory_limit
+from frostline.history import check_tensorboard
 from frostline.layers import blocks
 from frostline.metrics import score
 from frostline.paired import paired
+from frostline.pictures import draw_pictures
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
@@ -82,6 +84,8 @@ def train(
     Raises:
         UserError: anything that the caller can put right.
     """
+    if tensorboard:
+        check_tensorboard()  # it is needed last, and hours may lie between
     stop = StopRule()
     chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
@@ -253,7 +257,7 @@ def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffi
         card, graph = read_model(folder)
         runner = make_runner(graph, folder, card.values, card.precision)
         probabilities = trained.judge(runner, splits.test)
-    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run)
+    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run, trained.notes)
     low, high = scores["interval"]
     stage = f" of the {suffix[1:]} stage" if suffix else ""
     say(f"Test accuracy{stage} {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
@@ -264,37 +268,13 @@ def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
     return images.ids, images.labels, np.asarray(probabilities, np.float32), images.classes, images.digests
 
 
-def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
+def _keep(name: str, predictions: Predictions, run: Run, notes: Sequence[str] = ()) -> dict[str, Any]:
     run.write_predictions(name, predictions)
-    run.write_scores(name, scores := score(predictions))
+    found = score(predictions)
+    scores = {**found, "notes": [*found["notes"], *notes]}
+    run.write_scores(name, scores)
     return scores
 
 
 def _draw(trained: Trained, settings: Settings, run: Run) -> None:
-    """Pictures from what the run has recorded; where matplotlib is missing the run says that it has none."""
-    try:
-        _pictures(trained, settings, run)
-    except UserError as error:
-        say(f"No pictures: {error}", "yellow")
-
-
-def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
-    from frostline import plots, plots_search
-
-    title = f"{run.folder.resolve().name} · {settings.recipe}"
-    history = run.history()
-    draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
-    if epochs := [row for row in history if "epoch" in row and row.get("stage") != "head"]:
-        plots.curves(epochs, draw("curves"), title, trained.record.get("best", {}).get("epoch"))
-    if found := trained.record.get("lr_finder"):
-        plots_search.rate_finder(found, draw("lr_finder"), title)
-    if points := trained.record.get("learning_curve"):
-        plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
-    for name in run.splits:
-        scores = run.scores(name)
-        plots.confusion(scores["confusion"], scores_classes(scores), draw(f"confusion_{name}"), f"{title} · {name}")
-
-
-def scores_classes(scores: dict[str, Any]) -> list[str]:
-    """Class names in order, from a record of scores."""
-    return [row["class"] for row in scores["per_class"]]
+    draw_pictures(run, settings.recipe, trained.record)

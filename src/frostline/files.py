@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,8 +88,47 @@ def hold(path: Path, wait: bool = False) -> int:
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """While inside, an ``OSError`` that names no file (a full disk), or a hidden one beside ``path``, is made to name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or _is_hidden(error.filename, path.parent)):
+            error.filename = str(path)
+        raise
+
+
+def _is_hidden(name: str | bytes | int, folder: Path) -> bool:
+    """Whether a file, or the folder that it is in, stands in ``folder`` under a name with a dot, as temporary ones do."""
+    if isinstance(name, int):  # an open file
+        return True
+    told = Path(os.fsdecode(name))
+    first = told.relative_to(folder).parts[:1] if told.is_relative_to(folder) else ()
+    return first != ("..",) and "".join(first).startswith(".")
+
+
+def check_place(path: Path) -> None:
+    """See that a file can be written to ``path``, whose folder is made, before the work for it is done.
+
+    Raises:
+        OSError: it cannot; the error names the place.
+    """
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        tempfile.TemporaryFile(dir=path.parent, prefix=".frostline-").close()
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears at ``path`` complete, or not at all: temporary file, fsync, rename, fsync of the folder."""
+    with named(path), _atomic_file(path) as stream:
+        yield stream
+
+
+@contextmanager
+def _atomic_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     try:
@@ -127,13 +168,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_through(path: Path, save: Callable[[Path], None]) -> None:
     """Atomic write for libraries that only save to a path: ``save`` gets a temporary one with the same ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as folder:
-        temporary = Path(folder) / path.name
-        save(temporary)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as folder:
+            temporary = Path(folder) / path.name
+            save(temporary)
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     sync_folder(path.parent)
 
 
@@ -172,9 +214,18 @@ def memory_limit(size: float) -> Iterator[None]:
 
 
 def scratch_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array to fill: in memory while small, else memory-mapped from an unnamed file that vanishes with the process."""
-    if int(np.prod(shape)) * dtype.itemsize <= _memory.get() * OF_THE_MEMORY:
+    """An array to fill: in memory while small, else memory-mapped from an unnamed file that vanishes with the process.
+
+    Raises:
+        OSError: the cache folder cannot be written to, or has no room for it; the error names the folder.
+    """
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size <= _memory.get() * OF_THE_MEMORY:
         return np.empty(shape, dtype)
-    home().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=home()) as stream:
-        return np.memmap(stream, dtype, "w+", shape=shape)
+    folder = home()
+    with named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < size:  # a page that finds no room when it is filled would end the process
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            return np.memmap(stream, dtype, "w+", shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, graphs_folder
 from frostline.features import FeatureBlock, Runs, extract
-from frostline.files import digest_file, digest_json, write_json
+from frostline.files import digest_file, digest_json, named, write_json
 from frostline.preprocess import Preprocess
 from frostline.progress import say
 
@@ -164,11 +165,21 @@ def _graph(loaded: Loaded, preprocess: Preprocess, precision: str, key: dict[str
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # not there yet, or damaged: made anew
     graph, exact_layers = converted(loaded.network, preprocess, precision)
-    folder.mkdir(parents=True, exist_ok=True)
-    engine.save_graph(graph, folder / "graph.xml")
+    kept = _written(graph, folder)
     files = {name: digest_file(folder / name) for name in ("graph.xml", "graph.bin")}
     write_json(manifest, {"key": key, "exact_layers": exact_layers, "files": files})
-    return engine.read_graph(Path(folder / "graph.xml")), exact_layers
+    return kept, exact_layers
+
+
+def _written(graph: Any, folder: Path) -> Any:
+    """The graph, read back from where it is kept; an ``OSError`` that names the folder where it cannot be kept."""
+    with named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            engine.save_graph(graph, folder / "graph.xml")
+            return engine.read_graph(folder / "graph.xml")
+        except RuntimeError as error:  # OpenVINO's own, of a full disk say; the network did compile
+            raise OSError(errno.EIO, " ".join(str(error).split())[-160:], str(folder)) from error
 
 
 def converted(network: Any, preprocess: Preprocess, precision: str) -> tuple[Any, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.errors import UserError
+from frostline.files import named
 from frostline.records import json_record, write_csv
 
 Rows = Sequence[Mapping[str, Any]]
@@ -23,7 +24,7 @@ Rows = Sequence[Mapping[str, Any]]
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append one row; it is on disk when this returns."""
     line = json.dumps(json_record(row), allow_nan=False, ensure_ascii=False) + "\n"
-    with open(path, "ab") as stream:
+    with named(path), open(path, "ab") as stream:
         stream.write(line.encode())
         stream.flush()
         os.fsync(stream.fileno())
@@ -47,18 +48,27 @@ def write_table(path: Path, rows: Rows) -> None:
     write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
+def check_tensorboard() -> None:
+    """A ``UserError`` where TensorBoard, which ``write_events`` needs, is not installed."""
+    try:
+        import tensorboard.compat.proto.event_pb2
+        import tensorboard.compat.proto.summary_pb2
+        import tensorboard.summary.writer.event_file_writer  # noqa: F401
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed.", hint="pip install 'frostline[tensorboard]'") from error
+
+
 def write_events(folder: Path, rows: Rows) -> None:
     """The history's numbers as TensorBoard events, "epochs/…" over epochs and "blocks/…" over images; replaces ``folder``.
 
     Raises:
         UserError: TensorBoard is not installed.
     """
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ImportError as error:
-        raise UserError("TensorBoard is not installed.", hint="pip install 'frostline[tensorboard]'") from error
+    check_tensorboard()
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
     shutil.rmtree(folder, ignore_errors=True)
     writer = EventFileWriter(str(folder))
     for row in rows:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from frostline import inside
 from frostline.data.edits import EDITED
-from frostline.data.imageset import UNKNOWN, ImageSet, Source
+from frostline.data.imageset import UNKNOWN, ImageSet, Reject, Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split as cut
 from frostline.errors import UserError
@@ -20,6 +21,9 @@ from frostline.model_card import ModelCard
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.serve.predictor import Predictor
+
+#: Files left out that are named on the screen; the record has all.
+SAID = 10
 
 
 def evaluate(
@@ -42,8 +46,9 @@ def evaluate(
         strict, unknown_as_wrong: as in ``load_source``.
 
     Returns:
-        The predictions, and their scores with ``split``, ``rejected``, ``seen_in_training`` (images that training or a choice
-        in it had seen; None where nobody knows) and ``model_digest`` added.
+        The predictions, and their scores with ``split``, ``rejected`` (how many files were left out of it), ``rejects`` (path and
+        reason of each), ``data_notes`` (what there is to say of the data), ``seen_in_training`` (images that training or a choice
+        in it had seen; None where nobody knows) and ``model_digest`` added. What was left out and the notes are said, too.
     """
     predictor = Predictor(model, precision)
     images, about = rows_to_judge(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
@@ -61,8 +66,8 @@ def rows_to_judge(
     """
     if split not in ("train", "validation", "test"):
         raise UserError("There is no such split.", expected="train, validation or test", received=split)
-    images, rejected = rows_of(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
-    about = {"split": images.name, "rejected": rejected, "model_digest": predictor.card.digest, "precision": predictor.precision}
+    images, left = rows_of(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    about = {"split": images.name, **left, "model_digest": predictor.card.digest, "precision": predictor.precision}
     if not predictor.card.knows_seen:
         say("Which images this model was trained on is not known: it may have seen these.", "yellow")
         return images, {**about, "seen_in_training": None}
@@ -81,13 +86,34 @@ def rows_to_judge(
 
 def rows_of(
     predictor: Predictor, data: str | Path, split: str, *, strict: bool = False, unknown_as_wrong: bool = False
-) -> tuple[ImageSet, int]:
-    """The rows of a split, labelled by the model's own classes, whoever has seen them; and how many could not be used.
+) -> tuple[ImageSet, dict[str, Any]]:
+    """The rows of a split, labelled by the model's own classes, whoever has seen them; and what was left out, which is said.
 
-    Arguments as in ``evaluate``.
+    Arguments as in ``evaluate``; the second of what is returned are its ``rejected``, ``rejects`` and ``data_notes``.
     """
     source = _source(data, predictor.card, strict)
-    return _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong), len(source.rejects)
+    found = _rows(source, split, predictor.card)
+    # where a file belongs to no split that is known, it may have belonged to this one
+    rejects = [reject for reject in source.rejects if reject.split in ("", found.origin)]
+    notes = [*source.notes, *found.notes]
+    _say_left_out(rejects, notes, found)
+    images = _matched(found.images, predictor.classes, unknown_as_wrong)
+    listed = [{"path": reject.path, "reason": reject.reason} for reject in rejects]
+    return images, {"rejected": len(rejects), "rejects": listed, "data_notes": notes}
+
+
+def _say_left_out(rejects: Sequence[Reject], notes: Sequence[str], found: _Found) -> None:
+    for note in notes:
+        say(f"Note: {note}", "yellow")
+    if not rejects:
+        return
+    name = found.images.name
+    where = {"all": "the data", found.origin: name}.get(name, f"the images that {name} was cut from")
+    say(f"Left out of {where}: {len(rejects):,} unusable files, beside {len(found.images):,} images that are judged.", "yellow")
+    for reject in rejects[:SAID]:
+        say(f"  {reject.path}: {reject.reason}")
+    if len(rejects) > SAID:
+        say(f"  and {len(rejects) - SAID:,} more, which --json lists.")
 
 
 def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
@@ -100,21 +126,42 @@ def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
     return load_source(data, strict=strict, training=False)
 
 
-def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
+@dataclass(frozen=True)
+class _Found:
+    """Rows to be judged; the split of the data that they are or were cut from; what there is to say of them."""
+
+    images: ImageSet
+    origin: str
+    notes: tuple[str, ...] = ()
+
+
+def _rows(source: Source, name: str, card: ModelCard) -> _Found:
     again = _cut_again(source, card)
     if again and name in EDITED and "edits" in card.values["data"]:
         say(f"Training left out or relabelled images of {name}: here they are judged as the data has them.", "yellow")
-    sets = again or dict(source.sets)
-    if (found := sets.get(name)) is not None:
-        return found
+    if again and (found := getattr(again, name)) is not None:
+        return _Found(found, name if name in source.sets else "train", _dropped(again, name))
+    if not again and name in source.sets:
+        return _Found(source.sets[name], name)
+    if gone := [reject for reject in source.rejects if reject.split == name]:
+        received = f"{len(gone):,} unusable files; the first, {gone[0].path}: {gone[0].reason}"
+        raise UserError(f"{source.name} has no usable image in {name}.", received=received)
     if len(source.sets) == 1 and not source.official:
-        whole = next(iter(source.sets.values()))
+        origin, whole = next(iter(source.sets.items()))
         say(f"{source.name} has no {name} split: all of its {len(whole):,} images are judged.")
-        return replace(whole, name="all")
+        return _Found(replace(whole, name="all"), origin)
     raise UserError(f"{source.name} has no {name} split.", expected=", ".join(source.sets), hint="--split")
 
 
-def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | None:
+def _dropped(splits: Splits, name: str) -> tuple[str, ...]:
+    """Images that training's cut left out of this split, because another one has them."""
+    dropped: Any = splits.record["dropped"]
+    return tuple(
+        f"{each['images']:,} images of {what} are left out." for what, each in dropped.items() if what.startswith(f"{name},")
+    )
+
+
+def _cut_again(source: Source, card: ModelCard) -> Splits | None:
     """Training's splits, where this is the data that it cut them from; else None.
 
     Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
@@ -129,7 +176,7 @@ def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | 
         except UserError:  # too few images to cut, which does not matter to somebody who only judges
             continue
         if splits.train.fingerprint == wanted["train"] and splits.validation.fingerprint == wanted["validation"]:
-            return {"train": splits.train, "validation": splits.validation, "test": splits.test}
+            return splits
     return None
 
 

@@ -15,7 +15,7 @@ from frostline.config import Settings
 from frostline.convert import convert_head
 from frostline.data.imageset import ImageSet, Splits
 from frostline.errors import UserError
-from frostline.feature_cache import FeatureCache, from_stored, in_storage_type, raw
+from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored, in_storage_type, raw
 from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
 from frostline.inside import check_unseen, seen_by
@@ -67,7 +67,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         "more_images": more_images(found.curve),
         "notes": frozen.notes,
     }
-    probabilities = apply_temperature(head.validation, head.temperature)
+    probabilities, notes = apply_temperature(head.validation, head.temperature), list[str]()
     return Trained(
         graph=graph,
         weights=_weights(frozen.loaded.network, head.module),
@@ -79,7 +79,8 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         validation=(found.validation.seen.copy(), probabilities),
         seen={raw(digest) for digests in seen for digest in digests} | seen_by(settings.backbone),
         record=record,
-        judge=lambda saved, images: _judged(saved, images, frozen, caches),
+        judge=lambda saved, images: _judged(saved, images, frozen, caches, notes),
+        notes=notes,
     )
 
 
@@ -152,7 +153,22 @@ def _architecture(frozen: Frozen, head: FittedHead, settings: Settings) -> dict[
     }
 
 
-def _judged(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:
+def _judged(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCache], notes: list[str]) -> NDArray[np.float32]:
+    """Probabilities (N, K) by way of the cache; where an image's feature is too large for it, by way of one in float32.
+
+    The head is trained by now, and whether it can be judged must not depend on how features are stored.
+    """
+    try:
+        return _judged_by(saved, images, frozen, caches)
+    except FeatureOverflowError:
+        notes.append(
+            f"A feature of {images.name} is too large for float16: all of {images.name} was judged by features in float32."
+        )
+        say(notes[-1], "yellow")
+        return _judged_by(saved, images, frozen, frozen.caches(len(caches), "float32"))
+
+
+def _judged_by(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:
     parts = []
     with stage(f"predict {images.name}", len(images)) as bar:
         for block in frozen.extract(images, np.arange(len(images)), caches):

@@ -42,12 +42,13 @@ PHOTOS = 64
 
 def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train a network from random weights; arguments as in ``train_frozen``."""
+    precision = _precision_of_the_graph(settings)  # what cannot be saved should not be trained first
     with run.timing("read"):
         preprocess, batches, judging, served = _read(splits, settings)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
     _check_sizes(network, batches.sizes, settings)
     begin_from(network, batches.sample)
-    with run.timing("compile"):  # what cannot be saved should not be trained first
+    with run.timing("compile"):  # the same
         body = WithMap(network.body.eval())
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
     with run.timing("fit"):
@@ -69,7 +70,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         preprocess=preprocess,
         views=settings.views,
         temperature=temperature,
-        precision=engine.resolve_precision(settings.precision),
+        precision=precision,
         architecture=_architecture(network, settings),
         validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
         seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
@@ -82,6 +83,11 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         },
         judge=judged_by_graph(preprocess),
     )
+
+
+def _precision_of_the_graph(settings: Settings) -> str:
+    """In which the saved graph is to be computed: as training, or where a GPU trains in its own, what suits this processor."""
+    return engine.resolve_precision(settings.precision if pick_device(settings.device).type == "cpu" else "auto")
 
 
 def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Trained:
         record: what was chosen, and how.
         earlier: models of stages before this one, by name, to be kept and scored beside it.
         judge: (N, K) probabilities of a set by the saved graph; frozen networks answer from cached features.
+        notes: sentences that judging has added, for the record of its scores.
     """
 
     graph: Any
@@ -48,6 +49,7 @@ class Trained:
     record: dict[str, Any]
     judge: Callable[[Any, ImageSet], NDArray[np.float32]]
     earlier: tuple[tuple[str, Trained], ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def judged_by_graph(preprocess: Preprocess) -> Callable[[Any, ImageSet], NDArray[np.float32]]:

@@ -1,6 +1,8 @@
 """Archives that are not what they claim."""
 
+import errno
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,3 +82,15 @@ def test_bombs_stop_at_the_limit(tmp_path: Path) -> None:
 def test_a_missing_archive(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Cannot unpack"):
         unpack(tmp_path / "none.tar.gz", tmp_path / "out")
+
+
+def test_a_full_disk_is_said_of_the_folder_not_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_given: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    archive = make(tmp_path / "a.tar.gz", (member("a.bin"), b"abc"))
+    with pytest.raises(OSError, match="No space left") as caught:
+        unpack(archive, tmp_path / "out" / "a")
+    assert caught.value.filename == str(tmp_path / "out" / "a")
+    assert list((tmp_path / "out").iterdir()) == []

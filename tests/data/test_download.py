@@ -1,7 +1,10 @@
 """The downloader against a server of our own, on this machine."""
 
+import errno
 import hashlib
 import http.server
+import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +152,27 @@ def test_no_network_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(UserError, match="cifar10:PATH"):
         download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin", md5=MD5, hint="give cifar10:PATH")
+
+
+def test_a_place_that_cannot_be_written_to_is_no_trouble_of_the_network(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "in the way").write_bytes(b"")
+    with pytest.raises(OSError, match="in the way"):
+        download(server.url, tmp_path / "in the way" / "file.bin", md5=MD5)
+    part_of(tmp_path / "file.bin").mkdir()
+    with pytest.raises(OSError, match="directory") as caught:
+        download(server.url, tmp_path / "file.bin", md5=MD5)
+    assert caught.value.filename == str(part_of(tmp_path / "file.bin"))
+    assert len(server.asked) <= 1  # it was not tried again
+
+
+class FullDisk(io.BytesIO):
+    def write(self, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_said_of_the_part(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open", lambda *_: FullDisk(), raising=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        download(server.url, tmp_path / "file.bin", md5=MD5)
+    assert caught.value.filename == str(part_of(tmp_path / "file.bin"))
+    assert len(server.asked) == 1

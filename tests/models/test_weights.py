@@ -115,13 +115,38 @@ def test_arguments_of_the_card_build_the_network(folder):
     assert np.abs(features(changed) - features(plain)).max() > 1e-3
     with pytest.raises(UserError, match="cannot build 'test_resnet' with these arguments"):
         load(NAME, SIZE, reconfigure(folder, model_args={"wings": 2}))
+    with pytest.raises(UserError, match="cannot build 'test_resnet' with these arguments"):
+        load(NAME, SIZE, reconfigure(folder, model_args={"output_stride": 7}))
 
 
-def test_what_the_card_does_not_say_is_timms_default(folder):
+def test_the_hubs_older_form_gives_the_same(folder):
+    newer = load(NAME, SIZE, str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config.pop("pretrained_cfg"), **config}))
+    older = load(NAME, SIZE, str(folder))
+    for name in ("mean", "std", "kernel", "crop", "digest", "origin", "notes"):
+        assert getattr(older, name) == getattr(newer, name)
+
+
+@pytest.mark.parametrize("values", [{"pretrained_cfg": None}, {"model_args": None}])
+def test_nulls_in_the_card_say_nothing(folder, values):
+    loaded = load(NAME, SIZE, reconfigure(folder, **values))
+    assert loaded.model_args == {}
+    assert any("timm's defaults" in note for note in loaded.notes) == ("pretrained_cfg" in values)
+
+
+def test_a_mean_of_two_values_is_named(folder):
+    with pytest.raises(UserError, match="'mean' in") as caught:
+        load(NAME, SIZE, reconfigure(folder, pretrained_cfg={"mean": [0.5, 0.5]}))
+    assert (caught.value.expected, caught.value.received) == ("three finite numbers", "[0.5, 0.5]")
+
+
+def test_what_the_card_does_not_say_is_timms_default_and_that_is_said(folder):
     loaded = load(NAME, SIZE, reconfigure(folder, pretrained_cfg={}, license=None))
     default = timm.get_pretrained_cfg("test_resnet")
     assert (loaded.mean, loaded.std, loaded.kernel) == (default.mean, default.std, default.interpolation)
     assert "licence not stated" in loaded.origin
+    assert "does not give mean, std, interpolation, crop_pct" in loaded.notes[0]
 
 
 @pytest.mark.parametrize(

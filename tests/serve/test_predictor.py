@@ -11,7 +11,7 @@ from PIL import Image
 from toymodel import CLASSES, probabilities, write_toy
 
 from frostline.data.imageset import ImageSet
-from frostline.data.rows import pixel_digests
+from frostline.data.rows import digest_bytes16, pixel_digests
 from frostline.decode import BadImage
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
@@ -153,7 +153,7 @@ def test_predictions_of_a_set_are_what_predict_says(predictor):
 
 def test_photos_of_a_set(predictor, tmp_path):
     files = tuple(put(tmp_path / f"{i}.png", encoded(drawn(i, 30, 20 + i), "PNG")) for i in range(5))
-    digests = np.array([bytes([i + 1]) * 16 for i in range(5)], "S16")
+    digests = np.array([digest_bytes16(path.read_bytes()) for path in files], "S16")
     images = ImageSet("test", CLASSES, np.zeros(5, np.int64), np.array([path.name for path in files]), digests, files=files)
     np.testing.assert_array_equal(predictor.judge(images).probabilities, predictor.predict(list(files)))
 

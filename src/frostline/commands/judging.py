@@ -28,8 +28,11 @@ def evaluate(
 ) -> None:
     """Judge a saved model on a split of some data."""
     from frostline import show
+    from frostline.files import check_place
     from frostline.judge import evaluate as judge
 
+    if (place := out / "shift.json" if corruptions else save) is not None:
+        check_place(place)
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
     if corruptions:
         from frostline.shifts.shift import judge_shift, keep
@@ -61,7 +64,9 @@ def inspect(
     from frostline.auditing import audit
     from frostline.auditing import features as audit_features
     from frostline.data.sources import load_source
+    from frostline.files import check_place
 
+    check_place(out / "audit.json")
     settings = audit_features.settings_for(backbone, weights, device)
     source = load_source(data, strict=strict, training=False)
     record = audit.inspect(source) if settings is None else audit_features.inspect(source, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -16,6 +17,7 @@ from frostline.files import move_in_place
 #: The most bytes an archive may unpack to (the CIFAR archives hold 184 MB).
 MAX_BYTES = 1 << 30
 MAX_MEMBERS = 10_000
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class Capped(io.RawIOBase):
@@ -43,6 +45,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
 
     Raises:
         UserError: the archive is unreadable, damaged, too large or unsafe.
+        OSError: there is no room for it, or no right to write there; the error names the folder.
     """
     if folder.is_dir():
         return folder
@@ -52,6 +55,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
         _extract(archive, temporary, max_bytes)
         move_in_place(temporary, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        if getattr(error, "errno", None) in _NO_ROOM:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         raise UserError(f"Cannot unpack {archive}.", expected="a .tar.gz archive, whole", received=str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

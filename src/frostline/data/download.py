@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from frostline.errors import UserError
-from frostline.files import one_at_a_time, sync_folder
+from frostline.files import named, one_at_a_time, sync_folder
 from frostline.progress import Stage, say, stage
 
 TIMEOUT_S = 30.0
@@ -51,6 +51,7 @@ def download(url: str, path: Path, *, md5: str, size: int | None = None, hint: s
 
     Raises:
         UserError: no connection, an HTTP error, or another sum (the part is then removed).
+        OSError: the folder of ``path`` cannot be written to; the error names what.
     """
     if path.exists():
         return path
@@ -84,6 +85,8 @@ def _fetch_with_retries(url: str, part: Path, size: int | None, meter: _Meter, h
                 answer = f"HTTP {error.code} {error.reason}"
                 raise UserError(f"The server does not give {url}.", received=answer, hint=hint) from error
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "filename", None):  # no trouble of the network's: the part cannot be written
+                raise
             if not left:
                 reason = str(getattr(error, "reason", None) or error) or type(error).__name__
                 raise UserError(f"Cannot download {url}.", received=reason, hint=hint) from error
@@ -113,7 +116,8 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int, size: int
     start = end = have if response.status == 206 else 0
     with open(part, "ab" if start else "wb") as stream:
         while block := response.read(_BLOCK):
-            stream.write(block)
+            with named(part):
+                stream.write(block)
             end += len(block)
             meter.reach(end)
             if size is not None and end > size:

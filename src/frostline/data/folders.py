@@ -33,9 +33,10 @@ _SIDECARS = {
 
 @dataclass
 class _Walk:
-    """One pass over the folder: what was found, and what is not looked at, by kind."""
+    """One pass over the folder: what was found, and what is not looked at, by kind; ``split`` is the one that is being read."""
 
     root: Path
+    split: str = ""
     found: Found = field(default_factory=Found)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -43,7 +44,7 @@ class _Walk:
         return shown(path.relative_to(self.root).as_posix())
 
     def reject(self, path: Path, reason: str) -> None:
-        self.found.rejects.append(Reject(self.name(path), reason))
+        self.found.rejects.append(Reject(self.name(path), reason, self.split))
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """What a folder holds, by name; hidden entries are counted, an unreadable folder is rejected by name."""
@@ -71,6 +72,7 @@ def scan_folder(root: Path) -> Found:
     top = walk.entries(root)
     _refuse_other_tasks(root, top)
     for split, folder in _split_folders(walk, top):
+        walk.split = split
         entries = top if folder == root else walk.entries(folder)
         _refuse_other_tasks(folder, entries)
         _read_split(walk, split, folder, entries)

@@ -17,10 +17,11 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Reject:
-    """A file or table row that is left out everywhere: where it is, and why."""
+    """A file or table row that is left out everywhere: where it is, why, and of which split; empty where nobody knows."""
 
     path: str
     reason: str
+    split: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import ImageSet
-from frostline.decode import BadImage
+from frostline.data.rows import digest_bytes16, shown
+from frostline.decode import BadImage, read_file
 from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.files import scratch_array
@@ -82,16 +83,36 @@ def _from_arrays(pixels: Images, rows: Rows, preprocess: Preprocess) -> Images:
 
 
 def read_row(images: ImageSet, row: int, preprocess: Preprocess) -> Images:
-    """One image of the set as the graph takes it, (h, w, 3) uint8."""
+    """One image of the set as the graph takes it, (h, w, 3) uint8.
+
+    A file is decoded from bytes that have the set's digest: what is kept under a digest (features, activations) is of that content.
+
+    Raises:
+        UserError: the file changed or vanished since it was verified.
+    """
     if images.files is None:
         assert images.pixels is not None
         return stored_image(images.pixels[row], preprocess)
     path = images.files[row]
     try:
-        return read_stored(path, preprocess)
-    except (BadImage, OSError) as error:
+        data = read_file(path)
+        _check_unchanged(images, row, data)
+        return read_stored(data, preprocess)
+    except BadImage as error:
         raise UserError(
-            f"{path} could be read when the data was looked through, and cannot be read now.",
+            f"{shown(path)} could be read when the data was looked through, and cannot be read now.",
             received=str(error),
             hint="run again: the data is looked through afresh",
         ) from error
+
+
+def _check_unchanged(images: ImageSet, row: int, data: bytes) -> None:
+    assert images.files is not None
+    # NumPy drops trailing zero bytes of its byte strings
+    if digest_bytes16(data).rstrip(b"\0") != bytes(images.digests[row]).rstrip(b"\0"):
+        raise UserError(
+            f"{shown(images.files[row])} was changed after the data was looked through.",
+            expected="the bytes that were verified",
+            received="a file of another content",
+            hint="run again, when nothing writes to the data: it is looked through afresh",
+        )

@@ -105,7 +105,8 @@ def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool
     its validation images are rejected and listed, since nothing can be chosen on an answer that no model can give.
     """
     checked, notes = check_files(place, [row.path for row in found.rows])
-    rejects = [*found.rejects, *(Reject(row.where, checked[row.path].reason) for row in found.rows if checked[row.path].reason)]
+    unusable = [row for row in found.rows if checked[row.path].reason]
+    rejects = [*found.rejects, *(Reject(row.where, checked[row.path].reason, row.split) for row in unusable)]
     kept = [row for row in found.rows if not checked[row.path].reason]
     if not kept:
         listed = "; ".join(f"{reject.path}: {reject.reason}" for reject in rejects[:3])
@@ -144,7 +145,8 @@ def _without_unknown(kept: list[Row], classes: tuple[str, ...], as_wrong: bool) 
             hint="--unknown-as-wrong keeps such test images and counts every answer to them as wrong",
         )
     dropped = {row for row in strange if row.split == "validation"}
-    rejects = [Reject(row.where, f"class {row.label!r} is unknown to training: validation cannot use it") for row in dropped]
+    reason = "class {!r} is unknown to training: validation cannot use it"
+    rejects = [Reject(row.where, reason.format(row.label), row.split) for row in dropped]
     return [row for row in kept if row not in dropped], sorted(rejects, key=lambda reject: reject.path)
 
 

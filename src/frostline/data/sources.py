@@ -34,7 +34,7 @@ def load_source(
         data: what to load: ``cifar10``, ``cifar100`` (downloaded once), ``cifar10:PATH``, ``cifar100:PATH`` (folder or .tar.gz),
             ``digits`` (scikit-learn's 1,797 images of 8x8), a folder of class folders, with or without train/, val/ and test/ above
             them, or a table of path and label.
-        strict: any image that would be left out is an error.
+        strict: any image that would be left out is an error, which lists all of them.
         unknown_as_wrong: test images of classes that training lacks are kept, and count as wrong.
         group: the table's column whose equal values no split may divide.
         small: a folder or table whose images all have one size, with no side longer than this, becomes arrays instead of photos.
@@ -49,11 +49,11 @@ def load_source(
     """
     source = _load(str(data), unknown_as_wrong, group, small, training)
     if strict and source.rejects:
-        listed = "\n".join(f"    {reject.path}: {reject.reason}" for reject in source.rejects[:10])
-        more = "\n    …" if len(source.rejects) > 10 else ""
+        # all of them, however many: nothing is written that has the rest
+        listed = "\n".join(f"    {reject.path}: {reject.reason}" for reject in source.rejects)
         message = f"{len(source.rejects):,} of {source.found:,} images of {source.name} are unusable, and --strict was given:"
         raise UserError(
-            f"{message}\n{listed}{more}", hint="repair or remove them, or leave --strict out: they are then left out and listed"
+            f"{message}\n{listed}", hint="repair or remove them, or leave --strict out: they are then left out and listed"
         )
     return source
 

@@ -1,4 +1,4 @@
-"""Every image file is checked once: what was found is remembered under its path, size and time of change."""
+"""Every image file is checked once: what was found is remembered under its path, size, times of change and inode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frostline.decode import BadImage, read_file, verify
 from frostline.files import digest_bytes, home, write_bytes
 from frostline.progress import stage
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 64
 #: A file changed this recently could change again within the file system's clock tick, unseen: it is not remembered yet.
 _SETTLED_NS = 2_000_000_000
@@ -37,7 +37,10 @@ class Checked:
     reason: str
 
 
-_Entry = tuple[int, int, Checked]  # size in bytes, time of change in ns
+#: What tells that a file is still the one that was looked at: size in bytes, mtime and ctime in ns, inode. A copy that keeps its
+#: date (``cp -p``, an unpacked archive) can have the size and mtime of what it replaces; ctime cannot be set.
+_State = tuple[int, int, int, int]
+_Entry = tuple[_State, Checked]
 
 
 def check_files(place: Path, paths: Sequence[Path]) -> tuple[dict[Path, Checked], list[str]]:
@@ -82,26 +85,32 @@ def _look_at_some(paths: list[Path], known: Mapping[str, _Entry]) -> list[tuple[
 
 
 def _look(path: Path, known: _Entry | None) -> tuple[Checked, _Entry | None]:
+    now = time.time_ns()
+    state = _state(path)
+    if known and known[0] == state:
+        return known[1], known
     try:
-        now = time.time_ns()
+        checked = _check(read_file(path), path.name)
+    except BadImage as bad:  # a matter of rights, links, mounts and free memory: may be over the next time
+        return Checked("", 0, 0, str(bad)), None
+    return checked, (state, checked) if state and max(state[1:3]) < now - _SETTLED_NS else None
+
+
+def _state(path: Path) -> _State | None:
+    try:
         stat = path.stat()
     except (OSError, ValueError):
-        stat = None
-    if stat and known and known[:2] == (stat.st_size, stat.st_mtime_ns):
-        return known[2], known
-    try:
-        data = read_file(path)
-    except BadImage as bad:  # a matter of rights, links and mounts: may be over the next time
-        return Checked("", 0, 0, str(bad)), None
-    checked = _check(data, path.name)
-    settled = stat and stat.st_mtime_ns < now - _SETTLED_NS
-    return checked, (stat.st_size, stat.st_mtime_ns, checked) if stat and settled else None
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _check(data: bytes, name: str) -> Checked:
+    """What the bytes of a file are; raises ``BadImage`` where there was no memory to tell."""
     try:
         height, width = verify(data, name)
     except BadImage as bad:
+        if isinstance(bad.__cause__, MemoryError):
+            raise
         return Checked("", 0, 0, str(bad))
     return Checked(digest_bytes(data), height, width, "")
 
@@ -123,7 +132,7 @@ def _load(index: Path) -> tuple[dict[str, _Entry], list[str]]:
         if header["key"] != _key():
             return {}, []
         rows = (json.loads(line) for line in body.splitlines())
-        return {path: (size, mtime, Checked(*rest)) for path, size, mtime, *rest in rows}, []
+        return {path: ((size, mtime, ctime, inode), Checked(*rest)) for path, size, mtime, ctime, inode, *rest in rows}, []
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -132,8 +141,8 @@ def _load(index: Path) -> tuple[dict[str, _Entry], list[str]]:
 
 def _save(index: Path, entries: Mapping[str, _Entry]) -> list[str]:
     lines = [
-        json.dumps([path, size, mtime, checked.digest, checked.height, checked.width, checked.reason])
-        for path, (size, mtime, checked) in entries.items()
+        json.dumps([path, *state, checked.digest, checked.height, checked.width, checked.reason])
+        for path, (state, checked) in entries.items()
     ]
     body = "".join(line + "\n" for line in sorted(lines)).encode("ascii")
     header = json.dumps({"key": _key(), "body": digest_bytes(body)}).encode("ascii")

@@ -209,19 +209,20 @@ def _add_row(found: Found, table: Table, where: dict[str, int], name: str, cells
         raise UserError(f"{table.path} holds the images themselves.", expected="a column of paths")
     label, raw = _text(cells[where["label"]]), str(cells[where["path"]] or "")
     split = _text(cells[where["split"]]).lower() if "split" in where else "train"
+    named = SPLIT_NAMES.get(split, split)
     missing = [role for role, text in (("path", _text(raw)), ("label", label), ("split", split)) if not text]
     if missing:
-        found.rejects.append(Reject(name, f"no {' and no '.join(missing)}"))
+        found.rejects.append(Reject(name, f"no {' and no '.join(missing)}", named))
         return
     if re.match(r"[a-z][a-z0-9+.-]+://", raw):
-        found.rejects.append(Reject(f"{name} ({shown(raw)})", "an address, not a file: download it first"))
+        found.rejects.append(Reject(f"{name} ({shown(raw)})", "an address, not a file: download it first", named))
         return
     label = label.partition(".")[0] if numeric else label
     file = Path(os.path.normpath(table.path.parent / raw))
     inside = file.is_relative_to(table.path.parent)
     id_ = shown((file.relative_to(table.path.parent) if inside else file).as_posix())
     group = _text(cells[where["group"]]) if "group" in where else ""
-    found.rows.append(Row(SPLIT_NAMES.get(split, split), label, file, id_, f"{name} ({id_})", group))
+    found.rows.append(Row(named, label, file, id_, f"{name} ({id_})", group))
 
 
 def _refuse_unknown_splits(table: Table, where: dict[str, int]) -> None:
@@ -269,8 +270,8 @@ def _reject_repeats(table: Table, found: Found) -> None:
     for key, rows in of_image.items():
         if key in torn:
             labels = " and ".join(repr(label) for label in dict.fromkeys(row.label for row in rows))
-            found.rejects += [Reject(row.where, f"its image is labelled {labels}") for row in rows]
+            found.rejects += [Reject(row.where, f"its image is labelled {labels}", row.split) for row in rows]
             continue
         kept.append(rows[0])
-        found.rejects += [Reject(row.where, f"repeats {rows[0].where}") for row in rows[1:]]
+        found.rejects += [Reject(row.where, f"repeats {rows[0].where}", row.split) for row in rows[1:]]
     found.rows = kept

@@ -13,6 +13,7 @@ from typing import Any
 
 import frostline
 from frostline.artifact import write_model
+from frostline.data.imageset import Reject
 from frostline.errors import UserError
 from frostline.files import digest_file
 from frostline.imports.graph import Framing, framed
@@ -126,7 +127,15 @@ def _judge(run: Run, data: str | Path, split: str, card: Mapping[str, Any]) -> N
     counts = {name: int((images.labels == k).sum()) for k, name in enumerate(predictor.classes)}
     fingerprints = {"test": images.fingerprint}
     run.write_data(
-        {"source": str(data), "fingerprints": fingerprints, "counts": {"test": {"images": len(images), "classes": counts}}}
+        {
+            "source": str(data),
+            "found": len(images) + about["rejected"],
+            "rejected": about["rejected"],
+            "counts": {"test": {"images": len(images), "classes": counts}},
+            "fingerprints": fingerprints,
+            "notes": about["data_notes"],
+        },
+        [Reject(**each) for each in about["rejects"]],
     )
     low, high = scores["interval"]
     say(

@@ -112,5 +112,5 @@ def build(name: str, size: tuple[int, int], *, classes: int = 0, **model_args: A
     arguments = {**model_args, "num_classes": classes, **sized}
     try:
         return timm.create_model(row.timm.split(".")[0], pretrained=False, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError, KeyError, AssertionError, RuntimeError) as error:
         raise UserError(f"timm {timm.__version__} cannot build '{row.timm}' with these arguments.", received=str(error)) from error

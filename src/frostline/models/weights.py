@@ -19,6 +19,7 @@ from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.models.backbones import Backbone, FeatureNetwork, build, find
 from frostline.models.cnn import WithMap
+from frostline.models.hub_config import KERNELS, read_config
 from frostline.models.layers import seeded
 
 
@@ -82,7 +83,7 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
         network=FeatureNetwork(network).eval(),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        kernel=config["interpolation"] if config["interpolation"] in ("bicubic", "bilinear") else "bicubic",
+        kernel=config["interpolation"] if config["interpolation"] in KERNELS else KERNELS[0],
         crop=float(config["crop_pct"]),
         digest=_digest(network, config.get("model_args", {})),
         origin=origin,
@@ -140,8 +141,8 @@ def _download(name: str, repository: str) -> Path:
 
 
 def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
-    config = _read_config(folder)
-    architecture = str(config.get("architecture", ""))
+    config = read_config(folder)
+    architecture = config.architecture
     if architecture.split(".")[0] != row.timm.split(".")[0]:
         raise UserError(
             f"The weights in {folder} are for another network.",
@@ -149,13 +150,13 @@ def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], 
             received=architecture or "no 'architecture' in config.json",
             hint=f"--set backbone=timm:{architecture}" if architecture else "",
         )
-    network = build(name, size, **config.get("model_args", {}))
-    given = {**network.pretrained_cfg, **config.get("pretrained_cfg", {})}
+    network = build(name, size, **config.model_args)
+    given, silent = config.preprocessing(network.pretrained_cfg)
     notes = _fill(network, folder / "model.safetensors", given.get("classifier") or "", excuse)
     # timm's own default may name a licence, but only the card beside the weights speaks for them
-    licence = config.get("license") or config.get("pretrained_cfg", {}).get("license") or "licence not stated"
-    given["model_args"] = config.get("model_args", {})
-    return network, given, f"{architecture}.{given.get('tag') or 'untagged'} ({licence})", notes
+    licence = config.licence or "licence not stated"
+    given["model_args"] = config.model_args
+    return network, given, f"{architecture}.{given.get('tag') or 'untagged'} ({licence})", [*notes, *silent]
 
 
 def _from_file(name: str, row: Backbone, path: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
@@ -169,20 +170,6 @@ def _from_file(name: str, row: Backbone, path: Path, size: tuple[int, int], excu
     notes = _fill(network, path, network.pretrained_cfg.get("classifier") or "", excuse)
     notes.append(f"{path.name} has no config.json beside it: preprocessing and architecture arguments are timm's defaults.")
     return network, dict(network.pretrained_cfg), f"{path.name} (licence not stated)", notes
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is not a folder of weights in timm's hub layout.",
-            expected="config.json and model.safetensors",
-            received=str(error),
-        ) from error
-    if not isinstance(config, dict):
-        raise UserError(f"{folder / 'config.json'} is not a JSON object.", received=type(config).__name__)
-    return config
 
 
 def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Sequence[str]) -> list[str]:
@@ -239,7 +226,7 @@ def architecture_of(weights: str) -> str:
     path = Path(weights).expanduser()
     if path.is_file():
         raise UserError(f"{path.name} does not say which network it is for.", hint="--recipe NAME, see 'frostline recipes'")
-    return str(_read_config(path).get("architecture", "")).split(".")[0]
+    return read_config(path).architecture.split(".")[0]
 
 
 def at_hand(name: str) -> bool:
