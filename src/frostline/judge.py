@@ -10,11 +10,10 @@ import numpy as np
 
 from frostline import inside
 from frostline.data.edits import EDITED
-from frostline.data.imageset import UNKNOWN, ImageSet, Source
+from frostline.data.imageset import UNKNOWN, ImageSet, Reject, Source
 from frostline.data.sources import load_source
 from frostline.data.splits import split as cut
 from frostline.errors import UserError
-from frostline.feature_cache import raw
 from frostline.metrics import score
 from frostline.model_card import ModelCard
 from frostline.predictions import Predictions
@@ -67,7 +66,7 @@ def rows_to_judge(
         say("Which images this model was trained on is not known: it may have seen these.", "yellow")
         return images, {**about, "seen_in_training": None}
     seen = predictor.seen()
-    known = sum(raw(digest) in seen for digest in images.digests)
+    known = int(images.among(seen).sum())
     if known and predictor.folder == inside.place():
         raise UserError(
             f"The classifier inside cannot be judged on images that it was trained on: {known:,} of these {len(images):,}.",
@@ -87,7 +86,13 @@ def rows_of(
     Arguments as in ``evaluate``.
     """
     source = _source(data, predictor.card, strict)
-    return _matched(_rows(source, split, predictor.card), predictor.classes, unknown_as_wrong), len(source.rejects)
+    trained = _as_trained(source, predictor.classes)
+    again = _cut_again(trained, predictor.card)
+    images = _rows(source, again, split, predictor.card)
+    if not unknown_as_wrong:
+        # what was cut again has no other classes than the model: their names are known to the data alone
+        _refuse_strange(images if (images.labels != UNKNOWN).all() else source.sets[images.name], predictor.classes)
+    return _matched(images, predictor.classes), len((trained if again else source).rejects)
 
 
 def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
@@ -100,8 +105,19 @@ def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
     return load_source(data, strict=strict, training=False)
 
 
-def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
-    again = _cut_again(source, card)
+def _as_trained(source: Source, classes: tuple[str, ...]) -> Source:
+    """The data as a training that ended with these classes took it: others are unknown in test, and left out of validation."""
+    known_classes = tuple(name for name in next(iter(source.sets.values())).classes if name in classes)
+    sets = {name: _matched(images, known_classes) for name, images in source.sets.items()}
+    rejects = source.rejects
+    if (images := sets.get("validation")) is not None:
+        known = images.labels != UNKNOWN
+        rejects += tuple(Reject(str(name), "its class is unknown to training") for name in images.ids[~known])
+        sets["validation"] = images if known.all() else images.take(known)
+    return replace(source, sets={name: images for name, images in sets.items() if len(images)}, rejects=rejects)
+
+
+def _rows(source: Source, again: dict[str, ImageSet | None] | None, name: str, card: ModelCard) -> ImageSet:
     if again and name in EDITED and "edits" in card.values["data"]:
         say(f"Training left out or relabelled images of {name}: here they are judged as the data has them.", "yellow")
     sets = again or dict(source.sets)
@@ -117,10 +133,11 @@ def _rows(source: Source, name: str, card: ModelCard) -> ImageSet:
 def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | None:
     """Training's splits, where this is the data that it cut them from; else None.
 
-    Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
+    The data has no other classes than the model: see ``_as_trained``. Whether training cut a test split does not stand in the
+    model: both are tried, and the fingerprints tell.
     """
     options = {key: value for key, value in card.values["data"].get("cut", {}).items() if key != "group"}
-    if "train" not in source.sets or not options:
+    if "train" not in source.sets or not options or (source.sets["train"].labels == UNKNOWN).any():
         return None
     wanted = card.values["data"]["fingerprints"]
     for cut_test in (True, False):
@@ -133,16 +150,18 @@ def _cut_again(source: Source, card: ModelCard) -> dict[str, ImageSet | None] | 
     return None
 
 
-def _matched(images: ImageSet, classes: tuple[str, ...], unknown_as_wrong: bool) -> ImageSet:
-    """Labels as the model counts its classes, matched by name."""
-    index = {name: number for number, name in enumerate(classes)}
+def _refuse_strange(images: ImageSet, classes: tuple[str, ...]) -> None:
     used = [name for number, name in enumerate(images.classes) if (images.labels == number).any()]
-    strange = [name for name in used if name not in index]
-    if strange and not unknown_as_wrong:
+    if strange := [name for name in used if name not in classes]:
         raise UserError(
             f"The data has classes that the model does not know: {', '.join(strange[:10])}.",
             expected=", ".join(classes[:20]),
             hint="--unknown-as-wrong counts their images as mistakes",
         )
+
+
+def _matched(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """Labels as the model counts its classes, matched by name; those of others are ``UNKNOWN``."""
+    index = {name: number for number, name in enumerate(classes)}
     table = np.array([index.get(name, UNKNOWN) for name in images.classes] + [UNKNOWN], np.int64)
     return replace(images, classes=classes, labels=table[images.labels])
