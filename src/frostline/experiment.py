@@ -192,10 +192,17 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
             "cut": splits.record.get("options", {}),
             **described(splits),
             "images": {"train": len(splits.train), "validation": len(splits.validation)},
+            **_absent(splits),
         },
     }
     with run.timing("save"):
         return write_model(folder, trained.graph, trained.weights, trained.seen, json_record(card))
+
+
+def _absent(splits: Splits) -> dict[str, list[str]]:
+    """The classes without an image in train, where there are any: the model has been shown none, unless in validation."""
+    absent = [name for number, name in enumerate(splits.classes) if not (splits.train.labels == number).any()]
+    return {"absent_from_train": absent} if absent else {}
 
 
 def _judge(trained: Trained, splits: Splits, run: Run) -> tuple[float | None, dict[str, Any]]:
