@@ -16,7 +16,7 @@ import re
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -161,7 +161,8 @@ class Run:
         manifest["digest"] = digest_json(manifest)
         write_json(self.folder / MANIFEST, manifest)
         self.manifest = manifest
-        run_folder.drop_aside(self.folder)
+        with suppress(OSError):  # this run is finished all the same; the next one tries again
+            run_folder.drop_aside(self.folder)
         self.close()
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
