@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,8 @@ def test_killed_at_any_step_nothing_of_the_old_one_is_lost(
     with monkeypatch.context() as patch:
         patch.setattr(run_folder.Path, "rename", rename)
         patch.setattr(run_folder.shutil, "copyfile", torn)
-        try:
-            run = Run.create(folder, overwrite=True, resume=resume)
+        with suppress(Killed), closing(Run.create(folder, overwrite=True, resume=resume)) as run:
             run_folder.give_way(folder, resume, run._had)
-        except Killed:
-            pass
-        else:
-            run.close()
     if (folder / "run.json").exists():
         Run.open(folder).verify()
     with pytest.raises(KeyError):
