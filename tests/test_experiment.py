@@ -196,6 +196,38 @@ def test_training_from_scratch_never_reads_test_and_a_finished_run_is_replaced_o
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
+@pytest.mark.parametrize("kind", ["frozen", "scratch"])
+def test_a_test_image_of_another_size_changes_no_model(kind, first, folders, frozen, cached, tmp_path):
+    settings = frozen.with_values(views=2) if kind == "frozen" else SCRATCH
+    shutil.copytree(folders, tmp_path / "data")
+    tinted_folders(tmp_path / "data" / "test", CLASSES[:1], 1, start=900, height=25, width=30)  # in place of 10/0.png
+    run = train(tmp_path / "data", settings, tmp_path / "run")
+    wanted = first[0] if kind == "frozen" else train(folders, SCRATCH, tmp_path / "same")
+    assert run.record["model_digest"] == wanted.record["model_digest"]
+    test = load_data(tmp_path / "data", settings).test
+    assert (test.size, len(test)) == (None, 30)
+    found, before = run.predictions("test"), wanted.predictions("test")
+    np.testing.assert_allclose(found.probabilities[1:], before.probabilities[1:], atol=1e-5)
+    np.testing.assert_allclose(found.probabilities, Predictor(run.folder).predict([*map(str, test.files)]), atol=2e-3)
+
+
+def test_a_class_whose_training_images_all_stand_in_validation_is_no_error(folders, frozen, cached, tmp_path, capsys):
+    shutil.copytree(folders, tmp_path / "data")
+    for number in range(10):
+        for name in CLASSES:
+            place = tmp_path / "data" / "val" / name
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folders / "train" / name / f"{number}.png", place)
+    for number in range(10, 40):
+        (tmp_path / "data" / "train" / "nut" / f"{number}.png").unlink()
+    run = train(tmp_path / "data", frozen, tmp_path / "run")
+    assert run.scores("test")["accuracy"] > 0.6
+    assert read_card(run.model_folder).values["data"]["absent_from_train"] == ["nut"]
+    note = "train: no image of 1 of 3 classes: 'nut'; a model hardly ever answers with what it has not been shown."
+    assert note in run.read("data.json")["notes"]
+    assert note in " ".join(capsys.readouterr().err.split())
+
+
 def test_test_is_read_only_after_the_model_is_saved(folders, frozen, tmp_path, monkeypatch):
     read = []
 

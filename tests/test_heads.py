@@ -155,6 +155,40 @@ def test_a_class_that_was_not_seen_is_said():
     assert "--budget" in caught.value.hint
 
 
+@pytest.mark.parametrize("values", [{}, {"head": "ridge"}, {"head": "dense-d", "epochs": 8, "lr": 0.02}, {"balance": "loss"}])
+def test_a_class_that_the_training_split_lacks_is_no_mistake(values):
+    _, (x, y), (v, judged) = extracted()
+    kept, known = y != 2, judged != 2
+    moments = Moments(D, K)
+    moments.add(x[kept], y[kept])
+    found = Extracted(table(x[kept]), table(v[known]), moments)
+    head = fit_head(found, y[kept], judged[known], settings(**values), StopRule(), print, y[kept])
+    p = np.exp(log_softmax(logits(head.module, v) / head.temperature))
+    assert (p[:, :2].argmax(1) == judged)[known].mean() > 0.8
+    assert not (p.argmax(1) == 2).any()
+    if values.get("head") != "ridge":  # which has no probabilities
+        assert p[known, 2].mean() < 0.02
+    with pytest.raises(UserError, match=r"every class was seen \(1 of 2 are missing\)"):
+        fit_head(found, np.zeros_like(y[kept]), judged[known], settings(), StopRule(), print, y[kept])
+
+
+def test_a_class_that_only_validation_has_chooses_nothing_and_is_learned_with_it():
+    _, (x, y), (v, judged) = extracted()
+    kept, known = y != 2, judged != 2
+    moments = Moments(D, K)
+    moments.add(x[kept], y[kept])
+    values = settings(l2=(1e-3, 1e-1, 10.0))
+    both = fit_head(Extracted(table(x[kept]), table(v), moments), y[kept], judged, values, StopRule(), print, y[kept])
+    alone = fit_head(
+        Extracted(table(x[kept]), table(v[known]), moments), y[kept], judged[known], values, StopRule(), print, y[kept]
+    )
+    assert (both.record["l2"], both.temperature) == (alone.record["l2"], pytest.approx(alone.temperature, rel=1e-4))
+    # what is said of validation is about all of it
+    assert both.record["validation_accuracy"] == pytest.approx((both.validation.argmax(1) == judged).mean())
+    assert both.record["validation_accuracy"] < alone.record["validation_accuracy"]
+    assert (logits(both.module, v).argmax(1) == 2)[judged == 2].mean() > 0.5
+
+
 def test_a_temperature_that_nothing_determines_stays_one(capsys):
     found, (x, y), _ = extracted()
     found.validation = table(x[:5])

@@ -107,6 +107,58 @@ def test_images_seen_in_training_are_counted_and_said(tmp_path, capsys):
     assert "5 of these 12 images were seen in training: these scores flatter the model." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trained_on", ["arrays", "photos"])
+def test_images_are_known_however_they_are_loaded(tmp_path, trained_on, capsys):
+    data = folders(tmp_path / "data")
+    mixed = folders(tmp_path / "mixed")
+    put(mixed / "red" / "odd.png", encoded(Image.new("RGB", (9, 8), COLOURS["red"]), "PNG"))
+    known, other = (data, mixed) if trained_on == "arrays" else (mixed, data)
+    digests = load_source(known).sets["train"].digests
+    model = write_toy(tmp_path / "model", seen=[raw(digest) for digest in digests])
+    _, scores = frostline.evaluate(model, other)
+    assert (scores["seen_in_training"], scores["n"]) == (12, 13 if trained_on == "arrays" else 12)
+    assert "were seen in training" in capsys.readouterr().err
+
+
+@pytest.fixture
+def strange(tmp_path):
+    """Data with a class that train lacks in validation and in test, and a test image that is one of train's; its splits."""
+    root = tmp_path / "data"
+    folders(root / "train", per_class=10)
+    for number, name in enumerate(("val", "test")):
+        folders(root / name, per_class=2, classes=(*CLASSES, "teal"), start=20 + 10 * number)
+    put(root / "test" / "red" / "copy.png", (root / "train" / "red" / "0.png").read_bytes())
+    return root, split(load_source(root, unknown_as_wrong=True))
+
+
+def test_the_data_of_a_run_with_unknown_classes_is_recognised(tmp_path, strange):
+    root, splits = strange
+    fingerprints = {name: getattr(splits, name).fingerprint for name in ("train", "validation")}
+    model = write_toy(tmp_path / "model", data=fingerprints)
+    for name, unknown in (("train", 0), ("validation", 0), ("test", 2)):
+        predictions, scores = frostline.evaluate(model, root, name, unknown_as_wrong=True)
+        wanted = getattr(splits, name)
+        assert predictions.ids.tolist() == wanted.ids.tolist()
+        assert [(*CLASSES, "")[label] for label in predictions.labels] == [(*wanted.classes, "")[label] for label in wanted.labels]
+        assert (scores["unknown"], scores["rejected"]) == (unknown, 2)  # validation's, as in training
+    for name in ("train", "validation"):
+        assert frostline.evaluate(model, root, name)[1]["n"] == len(getattr(splits, name))
+    with pytest.raises(UserError, match=r"classes that the model does not know: teal\.") as caught:
+        frostline.evaluate(model, root)
+    assert "--unknown-as-wrong" in caught.value.hint
+
+
+def test_a_validation_split_that_was_cut_beside_unknown_classes_is_cut_again(tmp_path):
+    root = tmp_path / "data"
+    folders(root / "train", per_class=20)
+    folders(root / "test", per_class=2, classes=("red", "teal"), start=30)
+    splits = split(load_source(root, unknown_as_wrong=True), seed=2)
+    fingerprints = {name: getattr(splits, name).fingerprint for name in ("train", "validation")}
+    model = write_toy(tmp_path / "model", data=fingerprints, seed=2)
+    assert frostline.evaluate(model, root, "validation")[0].ids.tolist() == splits.validation.ids.tolist()
+    assert frostline.evaluate(model, root, "train")[1]["n"] == len(splits.train) == 54
+
+
 def test_a_class_that_the_model_does_not_know(tmp_path, toy):
     data = folders(tmp_path / "data", classes=("red", "teal"))
     with pytest.raises(UserError, match="classes that the model does not know: teal"):

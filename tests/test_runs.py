@@ -81,7 +81,7 @@ def test_a_finished_run_is_replaced_only_when_asked(tmp_path: Path) -> None:
         Run.create(tmp_path / "run")
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     with Run.create(tmp_path / "run", overwrite=True):
-        assert [path.name for path in (tmp_path / "run").iterdir()] == [runs.MARKER]
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {runs.MARKER, ".previous"}
         with pytest.raises(UserError, match="unfinished"):
             Run.open(tmp_path / "run")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from frostline import show
+from frostline.config import Settings
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.runs import Run
@@ -60,8 +61,10 @@ def test_of_many_classes_the_weakest_are_shown(capsys):
 def finished(tmp_path):
     record = {"total_seconds": 12.3, "training_seconds": 10.1, "peak_memory": {"anonymous_bytes": 3 * 2**20}}
 
-    def make(name, **changes):
+    def make(name, unknown_as_wrong=False, **changes):
         with Run.create(tmp_path / name) as run:
+            if unknown_as_wrong:
+                run.write_settings(Settings(unknown_as_wrong=True))
             said = predictions(["a", "b"], [0, 1], [0, 1])
             run.write_predictions("test", said)
             run.write_scores("test", score(said))
@@ -86,6 +89,12 @@ def test_a_finished_run(capsys, finished):
         ["frostline", "predict", "PHOTO.jpg", "--model", str(run.folder)],
         ["frostline", "evaluate", str(run.folder), "my photos/"],
     ]
+
+
+def test_what_to_type_next_is_taken_by_evaluate(capsys, finished):
+    run = finished("run", unknown_as_wrong=True)
+    show.finished(run, "photos")
+    assert f"  frostline evaluate {run.folder} photos --unknown-as-wrong" in capsys.readouterr().out.splitlines()
 
 
 def test_memory_that_is_not_known(capsys, finished):

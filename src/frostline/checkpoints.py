@@ -74,7 +74,7 @@ class Checkpoints:
                 raise UserError(
                     f"The checkpoints in {self.folder} are of another training.",
                     expected="the same data, weights and settings",
-                    hint="train without --resume to begin anew",
+                    hint="train with --overwrite in place of --resume to begin anew",
                 )
             return State(load(data), json.loads(described["values"]))
         if damaged:

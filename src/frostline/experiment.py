@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,9 @@ from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.conformal import promised
-from frostline.data.edits import described, edited
-from frostline.data.imageset import Source, Splits
-from frostline.data.sources import load_source
-from frostline.data.splits import split
+from frostline.data.edits import described
+from frostline.data.imageset import Splits
 from frostline.environment import MemoryWatch, describe
-from frostline.errors import UserError
 from frostline.files import memory_limit
 from frostline.history import check_tensorboard
 from frostline.layers import blocks
@@ -29,31 +27,14 @@ from frostline.metrics import score
 from frostline.paired import paired
 from frostline.pictures import draw_pictures
 from frostline.predictions import Predictions
+from frostline.preparing import Prepared, prepare
+from frostline.preparing import load_data as load_data
 from frostline.progress import say
 from frostline.records import json_record
-from frostline.runs import DATA, Run
+from frostline.runs import Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
 from frostline.trained import Trained, licences_of
-
-
-def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
-    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``."""
-    return _loaded(data, settings or Settings())[1]
-
-
-def _loaded(data: str | Path | Splits, settings: Settings) -> tuple[Source | None, Splits]:
-    if isinstance(data, Splits):
-        return None, edited(data, settings.exclude, settings.relabel)
-    source = load_source(data, strict=settings.strict, unknown_as_wrong=settings.unknown_as_wrong, group=settings.group)
-    splits = split(
-        source,
-        seed=settings.seed,
-        validation_fraction=settings.validation_fraction,
-        validation_max=settings.validation_max,
-        cut_test=settings.test == "auto",
-    )
-    return source, edited(splits, settings.exclude, settings.relabel)
 
 
 def train(
@@ -73,7 +54,7 @@ def train(
         data: what ``load_data`` takes, or its result.
         settings: a recipe's name, settings, or None to have one chosen.
         out: the run directory; by default a new one under ``runs/``.
-        overwrite: replace a finished run in ``out``.
+        overwrite: replace the run in ``out``, finished or interrupted, once this one has finished.
         resume: go on from the last whole epoch of the unfinished run in ``out``; see ``resumed``.
         csv, tensorboard: write the history in these forms too.
         **values: settings to change, for example ``weights="folder"``, ``seed=1``.
@@ -90,11 +71,7 @@ def train(
     chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else free_folder(chosen, data)
-    loaded = _same_data(data, chosen, Run(folder)) if resume else None
-    with MemoryWatch() as watch, stop.listen(), Run.create(folder, overwrite, resume) as run:
-        run.write_settings(chosen)
-        run.write_environment(describe())
-        splits = _data(loaded or data, chosen, run)
+    with MemoryWatch() as watch, stop.listen(), _begun(data, chosen, folder, overwrite, resume) as (run, splits):
         trained = trained_on(splits, chosen, run, stop)
         record = _saved_and_judged(trained, splits, chosen, run, stop)
         _draw(trained, chosen, run)
@@ -132,17 +109,6 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
     }
 
 
-def _same_data(data: str | Path | Splits, settings: Settings, run: Run) -> tuple[Source | None, Splits]:
-    """The data of a run that goes on, looked at before anything of it is written anew."""
-    source, splits = _loaded(data, settings)
-    for part in ("fingerprints", "edits") if (run.folder / DATA).is_file() else ():
-        then, now = run.read(DATA).get(part), splits.record.get(part)
-        if then != now:
-            what = "data are" if part == "fingerprints" else "files of --exclude and --relabel are"
-            raise UserError(f"The {what} not those that the run began with.", expected=str(then), received=str(now))
-    return source, splits
-
-
 def free_folder(settings: Settings, data: Any) -> Path:
     """runs/RECIPE-DATA-1, or the first number that is free."""
     source = str(data.record.get("source", "data")) if isinstance(data, Splits) else str(data)
@@ -153,18 +119,30 @@ def free_folder(settings: Settings, data: Any) -> Path:
     return folder
 
 
-def _data(data: str | Path | Splits | tuple[Source | None, Splits], settings: Settings, run: Run) -> Splits:
+@contextmanager
+def _begun(
+    data: str | Path | Splits, settings: Settings, folder: Path, overwrite: bool, resume: bool
+) -> Iterator[tuple[Run, Splits]]:
+    """A run that has written what it was asked for and on what, and its data; what can be wrong at once is found before."""
+    prepared = prepare(data, settings, folder, overwrite, resume)
+    with Run.create(folder, overwrite, resume) as run:
+        run.write_settings(settings)
+        run.write_environment(describe())
+        run.timings["data"] = round(prepared.seconds, 3)
+        _say_data(prepared, run)
+        yield run, prepared.splits
+
+
+def _say_data(prepared: Prepared, run: Run) -> None:
+    splits, rejects = prepared.splits, prepared.source.rejects if prepared.source else ()
     with run.timing("data"):
-        source, splits = data if isinstance(data, tuple) else _loaded(data, settings)
-    rejects = source.rejects if source else ()
-    run.write_data(splits.record, rejects)
+        run.write_data(splits.record, rejects)
     sets = [images for images in (splits.train, splits.validation, splits.test) if images is not None]
     say(f"Data: {', '.join(f'{len(images):,} {images.name}' for images in sets)} images of {len(splits.classes)} classes.")
     for note in splits.record.get("notes", ()):  # type: ignore[attr-defined]
         say(f"Note: {note}", "yellow")
     if rejects:
         say(f"Left out: {len(rejects):,} unusable files, listed with their reasons in {run.folder / 'rejects.csv'}.", "yellow")
-    return splits
 
 
 def trained_on(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
@@ -217,10 +195,17 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
             "cut": splits.record.get("options", {}),
             **described(splits),
             "images": {"train": len(splits.train), "validation": len(splits.validation)},
+            **_absent(splits),
         },
     }
     with run.timing("save"):
         return write_model(folder, trained.graph, trained.weights, trained.seen, json_record(card))
+
+
+def _absent(splits: Splits) -> dict[str, list[str]]:
+    """The classes without an image in train, where there are any: the model has been shown none, unless in validation."""
+    absent = [name for number, name in enumerate(splits.classes) if not (splits.train.labels == number).any()]
+    return {"absent_from_train": absent} if absent else {}
 
 
 def _judge(trained: Trained, splits: Splits, run: Run) -> tuple[float | None, dict[str, Any]]:

@@ -60,6 +60,7 @@ def fit_head(
     settings: Settings,
     stop: StopRule,
     on_epoch: Callable[[dict[str, Any]], None],
+    split: Labels | None = None,
 ) -> FittedHead:
     """Fit the head that ``settings.head`` names.
 
@@ -70,11 +71,17 @@ def fit_head(
         settings: head, l2 or training settings, seed.
         stop: ends a dense head's training early.
         on_epoch: called with each row of a dense head's history.
+        split: (N,) labels of all training rows, seen or not; classes that are not among them get next to no probability, unless
+            the head is refitted on validation rows of theirs. None: they have every class.
+
+    Raises:
+        UserError: extraction was ended before it had seen an image of every class that the training rows have.
     """
-    missing = sorted(set(range(len(found.moments.y))) - set(np.unique(labels).tolist()))
+    there = set(range(len(found.moments.y)) if split is None else np.unique(split).tolist())
+    missing = there - set(np.unique(labels).tolist())
     if missing:
         raise UserError(
-            f"Extraction ended before an image of every class was seen ({len(missing)} of {len(found.moments.y)} are missing).",
+            f"Extraction ended before an image of every class was seen ({len(missing)} of {len(there)} are missing).",
             hint="a larger --budget, or let it run longer before Ctrl-C",
         )
     if settings.head.startswith("dense"):
@@ -92,10 +99,15 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
     total = Moments(width, len(found.moments.y))
     total.add(rows[n * views :], y[n * views :])
     total = found.moments.added(total)
+    # rows of a class that training lacks choose nothing: the refitted head, which is shown them, is not the one that they judge
+    shown = np.isin(judged, labels)
+    chooses = slice(None) if shown.all() or not shown.any() else shown
     with stage(f"fit {settings.head} head"):
-        tried = _tried(rows[: n * views], y[: n * views], found.moments, validation, judged, settings)
+        tried = _tried(rows[: n * views], y[: n * views], found.moments, validation[chooses], judged[chooses], settings)
         weights = _class_weights(y, len(total.y), settings)
         l2, head, accuracy, loss = _best(tried, settings.head)
+        if not shown.all():
+            accuracy, loss = judge(head, validation, judged)
         log_p = log_softmax(head.logits(validation))
         refitted = total.ridge(l2) if settings.head == "ridge" else Logistic(rows, y, total, weights).fit(l2, head, tolerance=3e-6)
     record = {
@@ -108,7 +120,7 @@ def _linear(found: Extracted, labels: Labels, judged: Labels, settings: Settings
         "refitted_on": f"training and validation, {n + m} images, with the l2 chosen on validation",
     }
     module, chosen = (compressed_linear(each.weight, each.bias, found.power) for each in (refitted, head))
-    return _finished(module, chosen, log_p, judged, record)
+    return _finished(module, chosen, log_p, record, recorded_temperature(log_p[chooses], judged[chooses]))
 
 
 def _best(tried: list[tuple[float, Linear, float, float]], head: str) -> tuple[float, Linear, float, float]:
@@ -153,11 +165,11 @@ def _dense(
     fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
     log_p = predict_log_probs(head, judging, settings)
     head = head.cpu().eval()
-    return _finished(head, copy.deepcopy(head), log_p, judged, {"head": settings.head, **fitted.record()})
+    record = {"head": settings.head, **fitted.record()}
+    return _finished(head, copy.deepcopy(head), log_p, record, recorded_temperature(log_p, judged))
 
 
 def _finished(
-    module: nn.Module, chosen: nn.Module, log_p: NDArray[np.float32], judged: Labels, record: dict[str, Any]
+    module: nn.Module, chosen: nn.Module, log_p: NDArray[np.float32], record: dict[str, Any], calibrated: dict[str, Any]
 ) -> FittedHead:
-    calibrated = recorded_temperature(log_p, judged)
     return FittedHead(module, chosen, calibrated["temperature"], log_p, {**record, **calibrated})

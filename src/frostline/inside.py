@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 
 from frostline.data.imageset import ImageSet
 from frostline.errors import UserError
-from frostline.feature_cache import raw
 from frostline.model_card import CARD, WEIGHTS, read_card, seen_digests
 
 #: What names the model in place of a folder, and the backbone made of it.
@@ -66,7 +65,7 @@ def seen_by(backbone: str) -> set[bytes]:
 def check_unseen(images: ImageSet, backbone: str) -> None:
     """Refuse to choose or judge by images that the network below the line was trained on: its features flatter them."""
     seen = seen_by(backbone)
-    known = sum(raw(digest) in seen for digest in images.digests)
+    known = int(images.among(seen).sum())
     if known:
         raise UserError(
             f"{known:,} of the {len(images):,} {images.name} images were seen when {BACKBONE} was trained.",

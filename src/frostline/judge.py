@@ -15,7 +15,6 @@ from frostline.data.imageset import UNKNOWN, ImageSet, Reject, Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split as cut
 from frostline.errors import UserError
-from frostline.feature_cache import raw
 from frostline.metrics import score
 from frostline.model_card import ModelCard
 from frostline.predictions import Predictions
@@ -72,7 +71,7 @@ def rows_to_judge(
         say("Which images this model was trained on is not known: it may have seen these.", "yellow")
         return images, {**about, "seen_in_training": None}
     seen = predictor.seen()
-    known = sum(raw(digest) in seen for digest in images.digests)
+    known = int(images.among(seen).sum())
     if known and predictor.folder == inside.place():
         raise UserError(
             f"The classifier inside cannot be judged on images that it was trained on: {known:,} of these {len(images):,}.",
@@ -92,14 +91,19 @@ def rows_of(
     Arguments as in ``evaluate``; the second of what is returned are its ``rejected``, ``rejects`` and ``data_notes``.
     """
     source = _source(data, predictor.card, strict)
-    found = _rows(source, split, predictor.card)
+    trained = _as_trained(source, predictor.classes)
+    again = _cut_again(trained, predictor.card)
+    found = _rows(trained if again else source, again, split, predictor.card)
     # where a file belongs to no split that is known, it may have belonged to this one
-    rejects = [reject for reject in source.rejects if reject.split in ("", found.origin)]
+    rejects = [reject for reject in (trained if again else source).rejects if reject.split in ("", found.origin)]
     notes = [*source.notes, *found.notes]
     _say_left_out(rejects, notes, found)
-    images = _matched(found.images, predictor.classes, unknown_as_wrong)
+    if not unknown_as_wrong:
+        # what was cut again has no other classes than the model: their names are known to the data alone
+        images = found.images
+        _refuse_strange(images if (images.labels != UNKNOWN).all() else source.sets[found.origin], predictor.classes)
     listed = [{"path": reject.path, "reason": reject.reason} for reject in rejects]
-    return images, {"rejected": len(rejects), "rejects": listed, "data_notes": notes}
+    return _matched(found.images, predictor.classes), {"rejected": len(rejects), "rejects": listed, "data_notes": notes}
 
 
 def _say_left_out(rejects: Sequence[Reject], notes: Sequence[str], found: _Found) -> None:
@@ -126,6 +130,18 @@ def _source(data: str | Path, card: ModelCard, strict: bool) -> Source:
     return load_source(data, strict=strict, training=False)
 
 
+def _as_trained(source: Source, classes: tuple[str, ...]) -> Source:
+    """The data as a training that ended with these classes took it: others are unknown in test, and left out of validation."""
+    known_classes = tuple(name for name in next(iter(source.sets.values())).classes if name in classes)
+    sets = {name: _matched(images, known_classes) for name, images in source.sets.items()}
+    rejects = source.rejects
+    if (images := sets.get("validation")) is not None:
+        known = images.labels != UNKNOWN
+        rejects += tuple(Reject(str(name), "its class is unknown to training", "validation") for name in images.ids[~known])
+        sets["validation"] = images if known.all() else images.take(known)
+    return replace(source, sets={name: images for name, images in sets.items() if len(images)}, rejects=rejects)
+
+
 @dataclass(frozen=True)
 class _Found:
     """Rows to be judged; the split of the data that they are or were cut from; what there is to say of them."""
@@ -135,8 +151,7 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
-def _rows(source: Source, name: str, card: ModelCard) -> _Found:
-    again = _cut_again(source, card)
+def _rows(source: Source, again: Splits | None, name: str, card: ModelCard) -> _Found:
     if again and name in EDITED and "edits" in card.values["data"]:
         say(f"Training left out or relabelled images of {name}: here they are judged as the data has them.", "yellow")
     if again and (found := getattr(again, name)) is not None:
@@ -164,10 +179,11 @@ def _dropped(splits: Splits, name: str) -> tuple[str, ...]:
 def _cut_again(source: Source, card: ModelCard) -> Splits | None:
     """Training's splits, where this is the data that it cut them from; else None.
 
-    Whether it cut a test split does not stand in the model: both are tried, and the fingerprints tell.
+    The data has no other classes than the model: see ``_as_trained``. Whether training cut a test split does not stand in the
+    model: both are tried, and the fingerprints tell.
     """
     options = {key: value for key, value in card.values["data"].get("cut", {}).items() if key != "group"}
-    if "train" not in source.sets or not options:
+    if "train" not in source.sets or not options or (source.sets["train"].labels == UNKNOWN).any():
         return None
     wanted = card.values["data"]["fingerprints"]
     for cut_test in (True, False):
@@ -180,16 +196,18 @@ def _cut_again(source: Source, card: ModelCard) -> Splits | None:
     return None
 
 
-def _matched(images: ImageSet, classes: tuple[str, ...], unknown_as_wrong: bool) -> ImageSet:
-    """Labels as the model counts its classes, matched by name."""
-    index = {name: number for number, name in enumerate(classes)}
+def _refuse_strange(images: ImageSet, classes: tuple[str, ...]) -> None:
     used = [name for number, name in enumerate(images.classes) if (images.labels == number).any()]
-    strange = [name for name in used if name not in index]
-    if strange and not unknown_as_wrong:
+    if strange := [name for name in used if name not in classes]:
         raise UserError(
             f"The data has classes that the model does not know: {', '.join(strange[:10])}.",
             expected=", ".join(classes[:20]),
             hint="--unknown-as-wrong counts their images as mistakes",
         )
+
+
+def _matched(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """Labels as the model counts its classes, matched by name; those of others are ``UNKNOWN``."""
+    index = {name: number for number, name in enumerate(classes)}
     table = np.array([index.get(name, UNKNOWN) for name in images.classes] + [UNKNOWN], np.int64)
     return replace(images, classes=classes, labels=table[images.labels])

@@ -13,36 +13,47 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import frostline
+from frostline import run_folder
 from frostline.config import Settings
 from frostline.data.imageset import Reject
 from frostline.errors import UserError, few
-from frostline.files import digest_file, digest_json, hold, sync_folder, write_json
+from frostline.files import digest_file, digest_json, write_json
 from frostline.history import append_row, read_rows, write_events, write_table
 from frostline.predictions import Predictions
 from frostline.records import json_record, write_csv
+from frostline.run_folder import (
+    ASIDE,
+    CHECKPOINTS,
+    DATA,
+    ENVIRONMENT,
+    HISTORY,
+    HISTORY_CSV,
+    MANIFEST,
+    MARKER,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REJECTS,
+    SCORES,
+    SETTINGS,
+    STAGES,
+    TENSORBOARD,
+    TIMINGS,
+)
+
+__all__ = ["DATA", "ENVIRONMENT", "MANIFEST", "MARKER", "MODEL", "PLOTS", "PREDICTIONS", "REJECTS", "SCORES", "SETTINGS", "STAGES"]
+__all__ += ["TIMINGS", "Run"]
 
 FORMAT = 1
-MANIFEST, MARKER = "run.json", ".frostline-run"
-SETTINGS, ENVIRONMENT, DATA, REJECTS = "settings.json", "environment.json", "data.json", "rejects.csv"
-HISTORY, TIMINGS = "history.jsonl", "timings.json"
-PREDICTIONS, SCORES, PLOTS, MODEL, STAGES = "predictions", "scores", "plots", "model", "stages"
-HISTORY_CSV, TENSORBOARD, CHECKPOINTS = "history.csv", "tensorboard", "checkpoints"
-
-#: What a run may consist of, and all that is ever deleted when one is replaced.
-_OWN = frozenset(
-    {MANIFEST, MARKER, SETTINGS, ENVIRONMENT, DATA, REJECTS, HISTORY, TIMINGS}
-    | {PREDICTIONS, SCORES, PLOTS, MODEL, STAGES, HISTORY_CSV, TENSORBOARD, CHECKPOINTS}
-)
 
 
 class Run:
@@ -60,45 +71,48 @@ class Run:
         self.folder, self.manifest = folder, manifest or {}
         self.timings: dict[str, float] = {}
         self._checked: set[str] = set()
+        self._had: set[str] = set()
+        self._resumed = False
         self._unlock: Any = lambda: None
 
     @classmethod
     def create(cls, folder: Path, overwrite: bool = False, resume: bool = False) -> Self:
-        """Begin a run in ``folder``, which is made if needed. An unfinished run in it is replaced, a finished one if ``overwrite``.
+        """Begin a run in ``folder``, which is made if needed; an unfinished run in it that cannot go on is replaced.
 
-        With ``resume`` the checkpoints that are there stay, and the rest is written anew.
+        Another is replaced if ``overwrite``, once this one has finished: until then it lies aside, and leaving a ``with`` block
+        unfinished puts it back, unless there are checkpoints to go on from. With ``resume`` those that are there stay, and the
+        rest is written anew.
 
         Raises:
-            UserError: the folder holds anything else, a finished run, or one that is being written; or it cannot be written to.
+            UserError: see ``run_folder.check_place``; another process writes a run there; or it cannot be written to.
         """
         run = cls(folder)
         try:
+            if folder.is_dir():  # looked at before anything is written, and again when nobody else can write
+                run_folder.check_place(folder, True)
             folder.mkdir(parents=True, exist_ok=True)
-            _refuse_others(folder)
-            run._unlock = weakref.finalize(run, os.close, _lock(folder))
-            run._clear(overwrite or (resume and run.checkpoints_folder.is_dir()), resume)
+            run._unlock = weakref.finalize(run, os.close, run_folder.lock(folder))
+            run_folder.settle(folder)
+            run_folder.check_place(folder, overwrite, resume)
+            run._resumed = resume and (folder / MANIFEST).exists()
+            run._had = run_folder.checkpoints(folder) if run._resumed else set()
+            run_folder.make_room(folder, resume)
         except OSError as error:
-            raise UserError(f"Cannot write a run to {folder}.", received=str(error), hint="another folder for --out") from error
+            raise run_folder.cannot_write(folder, error) from error
+        except UserError:
+            run.close()
+            raise
         return run
-
-    def _clear(self, overwrite: bool, resume: bool) -> None:
-        if (self.folder / MANIFEST).exists() and not overwrite:
-            self.close()
-            raise UserError(f"{self.folder} holds a finished run.", hint="another folder for --out, or --overwrite to replace it")
-        # The manifest goes first, so that a run half removed is never taken for a finished one.
-        (self.folder / MANIFEST).unlink(missing_ok=True)
-        sync_folder(self.folder)
-        # Killed here, a run that goes on can still go on: what it began with stays until it is written again.
-        kept = {MARKER, CHECKPOINTS, SETTINGS, DATA} if resume else {MARKER}
-        for entry in self.folder.iterdir():
-            if entry.name not in kept:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        try:
+            if not self.manifest and (self.folder / ASIDE).is_dir():
+                run_folder.give_way(self.folder, self._resumed, self._had)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let others write here; what is not finished stays unfinished."""
@@ -144,8 +158,11 @@ class Run:
         names = self.names()
         manifest: dict[str, Any] = {"format": FORMAT, "frostline": frostline.__version__, "name": self.folder.resolve().name}
         manifest |= {"record": json_record(record), "files": {name: digest_file(self.folder / name) for name in names}}
-        self.manifest = {**manifest, "digest": digest_json(manifest)}
-        write_json(self.folder / MANIFEST, self.manifest)
+        manifest["digest"] = digest_json(manifest)
+        write_json(self.folder / MANIFEST, manifest)
+        self.manifest = manifest
+        with suppress(OSError):  # this run is finished all the same; the next one tries again
+            run_folder.drop_aside(self.folder)
         self.close()
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
@@ -164,7 +181,7 @@ class Run:
             if digest_json(manifest) != told:
                 raise UserError(f"{folder / MANIFEST} was changed after it was written.", received="another digest than its own")
         except FileNotFoundError as error:
-            raise _no_run(folder) from error
+            raise run_folder.no_run(folder) from error
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise UserError(f"Cannot read {folder / MANIFEST}.", expected="the record of a run", received=str(error)) from error
         if manifest.get("format") != FORMAT:
@@ -268,30 +285,6 @@ class Run:
             write_table(self.folder / HISTORY_CSV, self.history())
         if tensorboard:
             write_events(self.folder / TENSORBOARD, self.history())
-
-
-def _refuse_others(folder: Path) -> None:
-    names = {entry.name for entry in folder.iterdir()}
-    own = {name for name in names if name in _OWN or any(name.startswith(f".{known}.") for known in _OWN)}
-    # Only the marker makes a folder ours: without it, a "model" in it is somebody else's.
-    if others := names - own if MARKER in names else names:
-        hint = "a new or empty folder for --out"
-        raise UserError(f"{folder} holds other things than a run.", expected="nothing else", received=few(others), hint=hint)
-
-
-def _lock(folder: Path) -> int:
-    """Mark the folder as a run and keep it locked for as long as the handle is open; a killed process leaves no lock."""
-    try:
-        return hold(folder / MARKER)
-    except BlockingIOError as error:
-        raise UserError(f"Another process is writing a run to {folder}.", hint="another folder for --out") from error
-
-
-def _no_run(folder: Path) -> UserError:
-    if (folder / MARKER).exists():
-        return UserError(f"The run in {folder} is unfinished: it was stopped or is still at work.", hint="train into it again")
-    found = "a folder without run.json" if folder.is_dir() else "no such folder"
-    return UserError(f"There is no run at {folder}.", expected="the folder that 'frostline train --out' made", received=found)
 
 
 def _safe(split: str) -> str:

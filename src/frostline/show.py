@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from frostline.runs import PLOTS, Run
+from frostline.runs import PLOTS, SETTINGS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
 _STYLE: Any = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
@@ -42,7 +42,10 @@ def finished(run: Run, data: str) -> None:
             console.print(f"  {what:<10} {folder}  ({holds})")
     console.print("Type next:")
     console.print(f"  frostline predict PHOTO.jpg --model {quote(str(run.folder))}")
-    console.print(f"  frostline evaluate {quote(str(run.folder))} {quote(data)}")
+    # without it, evaluate would refuse the test images that this run has counted as mistakes
+    asked = run.read(SETTINGS) if SETTINGS in run.names() else {}
+    unknown = " --unknown-as-wrong" if asked.get("unknown_as_wrong") else ""
+    console.print(f"  frostline evaluate {quote(str(run.folder))} {quote(data)}{unknown}")
 
 
 def sure(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -106,7 +106,7 @@ class _FineTuning:
         def on_epoch(row: dict[str, Any]) -> None:
             run.add_history({"stage": "head", **row})
 
-        return found, fit_head(found, labels, judged, self.settings, rule, on_epoch)
+        return found, fit_head(found, labels, judged, self.settings, rule, on_epoch, self.splits.train.labels)
 
     def above(self, head: nn.Module, run: Run, stop: StopRule) -> tuple[Trainable, Fitted, NDArray[np.float32]]:
         """Train the upper part and the head together, from this head on; with the log-probabilities of validation."""

@@ -53,7 +53,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
     labels, judged = splits.train.labels[found.train.seen], splits.validation.labels[found.validation.seen]
     with run.timing("fit"):
         # a rule that has ended extraction has done its work: it does not end a dense head's training as well
-        head = fit_head(found, labels, judged, settings, StopRule() if stop.reason else stop, run.add_history)
+        head = fit_head(found, labels, judged, settings, StopRule() if stop.reason else stop, run.add_history, splits.train.labels)
     with run.timing("join"):
         graph, precision = _joined(frozen, head, settings)
     seen = [splits.train.digests[found.train.seen], splits.validation.digests[found.validation.seen]]

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawing import class_folders, drawn, encoded, put
+from PIL import Image
 
 from frostline.data.imageset import UNKNOWN, Source
 from frostline.data.rows import natural_order, pixel_digests, shown
 from frostline.data.sources import load_source
+from frostline.data.splits import split
 from frostline.errors import UserError
 from frostline.files import digest_file
 
@@ -114,6 +116,49 @@ def test_small_images_of_one_size_become_arrays(tmp_path: Path) -> None:
     assert load_source(tmp_path, small=31).sets["train"].files is not None
     put(tmp_path / "b" / "9.png", encoded(drawn(9, 24, 33), "PNG"))
     assert load_source(tmp_path).sets["train"].files is not None
+
+
+def test_test_images_do_not_decide_what_those_of_training_are(tmp_path: Path) -> None:
+    class_folders(tmp_path / "data" / "train", {"a": 3, "b": 3}, height=20, width=16)
+    alone = load_source(tmp_path / "data").sets["train"]
+    same = Image.open(tmp_path / "data" / "train" / "a" / "0.jpg")
+    put(tmp_path / "data" / "test" / "a" / "same.png", encoded(same, "PNG"))
+    put(tmp_path / "data" / "test" / "b" / "other.png", encoded(drawn(50, 20, 16), "PNG"))
+    put(tmp_path / "data" / "test" / "b" / "larger.png", encoded(drawn(51, 21, 16), "PNG"))
+    for training in (True, False):
+        source = load_source(tmp_path / "data", training=training)
+        train, test = source.sets["train"], source.sets["test"]
+        assert train.fingerprint == alone.fingerprint
+        np.testing.assert_array_equal(train.pixels, alone.pixels)
+        assert [path.name for path in test.files or ()] == ["same.png", "larger.png", "other.png"]
+        assert "test: not all of its images are 16×20 pixels, as those of training are; they are brought to that." in source.notes
+        # of the arrays' size they are told by their pixels, so that an image of train is not judged again
+        assert test.digests[0] == train.digests[0]
+        assert split(source, validation_fraction=0.3).test.ids.tolist() == test.ids[1:].tolist()  # type: ignore[union-attr]
+
+
+def test_validation_decides_too_and_test_alone_may(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", {"a": 2, "b": 2}, height=20, width=16)
+    class_folders(tmp_path / "val", {"a": 1, "b": 1}, start=10, height=20, width=17)
+    assert load_source(tmp_path).sets["train"].files is not None
+    class_folders(tmp_path / "held" / "test", {"a": 2}, height=20, width=16)
+    assert load_source(tmp_path / "held", training=False).sets["test"].pixels is not None
+
+
+def test_small_images_are_known_in_both_ways(tmp_path: Path) -> None:
+    class_folders(tmp_path / "data", {"a": 2, "b": 2}, height=20, width=16)
+    arrays = load_source(tmp_path / "data").sets["train"]
+    put(tmp_path / "data" / "b" / "large.png", encoded(drawn(50, 90, 90), "PNG"))
+    put(tmp_path / "data" / "b" / "larger.png", encoded(drawn(51, 20, 17), "PNG"))
+    photos = load_source(tmp_path / "data").sets["train"]
+    assert photos.files is not None
+    assert not set(photos.digests.tolist()) & set(arrays.digests.tolist())
+    for one, other in ((arrays, photos), (photos, arrays)):
+        both = [bytes(digest).ljust(16, b"\0") for digest in other.digests]
+        known = one.among(both)
+        assert known.tolist() == [True] * 4 + [False] * (len(one) - 4)
+        assert one.take([3, 0]).among(both).all()
+        assert not one.among(set()).any()
 
 
 def test_equal_pixels_have_equal_digests_whatever_their_file(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The classifier inside: every weight once, the same answers from torch and the graph, and no choice by images it has seen."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from drawing import tinted_folders
+from drawing import drawn, encoded, put, tinted_folders
 from safetensors.numpy import load_file
 
 import frostline
@@ -114,6 +116,17 @@ def test_as_a_backbone_it_needs_no_download(shipped, tmp_path):
 def test_nothing_is_chosen_by_images_that_the_backbone_has_seen(shipped, tmp_path):
     with pytest.raises(UserError, match="were seen when cifar-fast was trained"):
         train(shipped[1], Settings(backbone="cifar-fast", device="cpu"), tmp_path / "run")
+
+
+def test_nor_by_the_same_images_among_others_of_another_size(shipped, tmp_path):
+    data = shutil.copytree(shipped[1], tmp_path / "data")
+    put(data / "a" / "odd.png", encoded(drawn(5, 40, 50), "PNG"))
+    settings = Settings(backbone="cifar-fast", device="cpu")
+    assert load_data(data, settings).train.files is not None
+    with pytest.raises(UserError, match="were seen when cifar-fast was trained"):
+        train(data, settings, tmp_path / "run")
+    with pytest.raises(UserError, match="cannot be judged"):
+        frostline.evaluate("inside", data, "train")
 
 
 def test_labels_that_it_has_learned_are_not_judged_by_it(shipped):

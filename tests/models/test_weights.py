@@ -19,7 +19,7 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.frozen import _loaded
 from frostline.models.backbones import BACKBONES
-from frostline.models.weights import architecture_of, at_hand, load
+from frostline.models.weights import architecture_of, at_hand, check_there, load
 from frostline.preprocess import stored_image
 
 NAME, SIZE = "timm:test_resnet", (64, 64)
@@ -278,6 +278,28 @@ def test_other_files_are_refused_unread(tmp_path, name, received):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="Cannot read weights"):
         load(NAME, SIZE, str(tmp_path / "none.safetensors"))
+
+
+@pytest.mark.parametrize("place", ["none", "none.safetensors", "w.bin", "torn.safetensors", "folder", "other"])
+def test_what_cannot_be_loaded_is_known_beforehand(folder, tmp_path, place):
+    check_there(NAME, str(folder))
+    check_there(NAME, str(folder / "model.safetensors"))
+    (tmp_path / "w.bin").write_bytes(b"\x80\x04K\x01.")
+    (tmp_path / "torn.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    for name, architecture in (("folder", "test_resnet"), ("other", "resnet50")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"architecture": architecture}))
+    with pytest.raises(UserError) as loaded:
+        load(NAME, SIZE, str(tmp_path / place))
+    with pytest.raises(UserError) as checked:
+        check_there(NAME, str(tmp_path / place))
+    assert checked.value.message == loaded.value.message
+
+
+def test_the_network_inside_takes_no_weights(folder):
+    check_there("cifar-fast")
+    with pytest.raises(UserError, match="comes with its weights"):
+        check_there("cifar-fast", str(folder))
 
 
 # the hub

@@ -20,7 +20,9 @@ def train(
         str | None, typer.Option(help="Folder with config.json and model.safetensors, or a .safetensors file.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory. Default: a new one under runs/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in --out, once the new one has finished.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Of the split, the order and the weights.")] = None,
     seeds: Annotated[
         int | None, typer.Option(min=2, help="Train so many times, with seeds from --seed on; shows the spread.")

@@ -55,7 +55,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> Path:
         _extract(archive, temporary, max_bytes)
         move_in_place(temporary, folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        if getattr(error, "errno", None) in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise OSError(error.errno, error.strerror, str(folder)) from error
         raise UserError(f"Cannot unpack {archive}.", expected="a .tar.gz archive, whole", received=str(error)) from error
     finally:

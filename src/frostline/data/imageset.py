@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,10 +33,13 @@ class ImageSet:
         classes: the K class names, in the order of the labels; the same tuple in every split.
         labels: (N,) int64 in [0, K), or ``UNKNOWN``.
         ids: N names of rows, unique in the set: a relative path, or "train/00017".
-        digests: (N,) bytes of 16, BLAKE2b-128 of the content (arrays: size and pixels; photos: the file's bytes).
+        digests: (N,) bytes of 16, BLAKE2b-128 of the content (arrays: size and pixels; photos: the file's bytes). Test images that
+            stay files beside arrays are digested as arrays where they have the arrays' size: they could be the same images.
         pixels: arrays: (N, H, W, 3) uint8 RGB, possibly memory-mapped; else None.
         files: photos: N paths; else None.
         groups: N group names (patient, camera burst) that no split may divide, or None.
+        otherwise: (N,) digests of the same images taken the other way: by the file's bytes where ``digests`` is by pixels, by size
+            and pixels where it is by bytes and the image is small enough for an array (else the same again). None: no other way.
     """
 
     name: str
@@ -47,12 +50,13 @@ class ImageSet:
     pixels: NDArray[np.uint8] | None = None
     files: tuple[Path, ...] | None = None
     groups: NDArray[np.str_] | None = None
+    otherwise: NDArray[np.bytes_] | None = None
 
     def __post_init__(self) -> None:
         if (self.pixels is None) == (self.files is None):
             raise ValueError("an ImageSet holds either pixels or files")
-        lengths = [len(column) for column in (self.ids, self.digests, self.pixels, self.files, self.groups) if column is not None]
-        if any(length != len(self.labels) for length in lengths):
+        columns = (self.ids, self.digests, self.pixels, self.files, self.groups, self.otherwise)
+        if any(len(column) != len(self.labels) for column in columns if column is not None):
             raise ValueError("the columns of an ImageSet must have one length")
 
     def __len__(self) -> int:
@@ -69,6 +73,12 @@ class ImageSet:
         classes = "\0".join(self.classes).encode()
         return digest_bytes(classes, np.ascontiguousarray(self.digests).tobytes(), self.labels.astype("<i8").tobytes())
 
+    def among(self, seen: Iterable[bytes]) -> NDArray[np.bool_]:
+        """(N,) which images' digests are among these, in either way: a model that took them for photos knows them as arrays."""
+        table = np.array(list(seen), dtype="S16")
+        found = np.isin(self.digests, table)
+        return found if self.otherwise is None else found | np.isin(self.otherwise, table)
+
     def take(self, rows: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_], name: str | None = None) -> ImageSet:
         """The rows at these indices (or where this mask is true), in that order, as a set of its own."""
         index = np.asarray(rows)
@@ -82,6 +92,7 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[index],
             files=None if self.files is None else tuple(self.files[i] for i in index),
             groups=None if self.groups is None else self.groups[index],
+            otherwise=None if self.otherwise is None else self.otherwise[index],
         )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import struct
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,13 +113,17 @@ def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool
         raise UserError(f"{name} holds no usable image.", received=listed or "nothing that could be an image")
     classes = _classes(name, kept) if training else natural_order(row.label for row in kept)
     kept, unknown = _without_unknown(kept, classes, unknown_as_wrong)
-    size = _common_small_size([checked[row.path] for row in kept], small)
+    size = _common_small_size([checked[row.path] for row in _learned(kept)], small)
     sets = {
-        split: _image_set(split, [row for row in kept if row.split == split], classes, checked, size, found.grouped)
+        split: _image_set(split, [row for row in kept if row.split == split], classes, checked, (size, small), found.grouped)
         for split in ("train", "validation", "test")
         if any(row.split == split for row in kept)
     }
     said = [*found.notes, *notes, *_empty_classes(found.declared, classes)]
+    if size and any(images.files for images in sets.values()):
+        said.append(
+            f"test: not all of its images are {size[1]}×{size[0]} pixels, as those of training are; they are brought to that."
+        )
     rejects += unknown
     return Source(name, sets, False, tuple(rejects), tuple(said), len(found.rows) + len(found.rejects))
 
@@ -150,6 +154,12 @@ def _without_unknown(kept: list[Row], classes: tuple[str, ...], as_wrong: bool) 
     return [row for row in kept if row not in dropped], sorted(rejects, key=lambda reject: reject.path)
 
 
+def _learned(kept: list[Row]) -> list[Row]:
+    """The rows that training reads, for what it makes of its images must not depend on test's; where there are none, all."""
+    known = {row.label for row in kept if row.split == "train"}
+    return [row for row in kept if row.split != "test" and row.label in known] or kept
+
+
 def _common_small_size(checked: Sequence[Checked], small: int) -> tuple[int, int] | None:
     sizes = {(entry.height, entry.width) for entry in checked}
     size = sizes.pop()
@@ -157,21 +167,32 @@ def _common_small_size(checked: Sequence[Checked], small: int) -> tuple[int, int
 
 
 def _image_set(
-    split: str, rows: list[Row], classes: tuple[str, ...], checked: dict[Path, Checked], size: tuple[int, int] | None, grouped: bool
+    split: str,
+    rows: list[Row],
+    classes: tuple[str, ...],
+    checked: dict[Path, Checked],
+    sizes: tuple[tuple[int, int] | None, int],
+    grouped: bool,
 ) -> ImageSet:
+    """``sizes``: that of the arrays, where the data are arrays; and the longest side that one may have."""
     number = {name: label for label, name in enumerate(classes)}
-    files = tuple(row.path for row in rows)
-    pixels = _decode_all(files, size) if size else None
-    digests = np.array([bytes.fromhex(checked[file].digest) for file in files], dtype="S16")
+    files, (size, small) = tuple(row.path for row in rows), sizes
+    shapes = [(checked[file].height, checked[file].width) for file in files]
+    by_bytes = np.array([bytes.fromhex(checked[file].digest) for file in files], dtype="S16")
+    pixels = _decode_all(files, size) if size and set(shapes) == {size} else None
+    by_pixels = pixel_digests(pixels) if pixels is not None else _small_digests(files, shapes, small, by_bytes)
+    # beside arrays, a file of their size can hold the very image that one of them is
+    as_arrays = np.array([shape == size for shape in shapes])
     return ImageSet(
         name=split,
         classes=classes,
         labels=np.array([number.get(row.label, UNKNOWN) for row in rows], dtype=np.int64),
         ids=np.array([row.id for row in rows]),
-        digests=digests if pixels is None else pixel_digests(pixels),
+        digests=np.where(as_arrays, by_pixels, by_bytes),
         pixels=pixels,
         files=files if pixels is None else None,
         groups=np.array([row.group or f"(no group) {row.id}" for row in rows]) if grouped else None,
+        otherwise=np.where(as_arrays, by_bytes, by_pixels),
     )
 
 
@@ -179,15 +200,39 @@ def _decode_all(files: Sequence[Path], size: tuple[int, int]) -> NDArray[np.uint
     pixels = np.empty((len(files), *size, 3), dtype=np.uint8)
 
     def decode(number: int) -> None:
-        try:
-            pixels[number] = np.asarray(decode_rgb(files[number]))
-        except (BadImage, ValueError) as error:
-            raise UserError(f"{shown(files[number])} changed while it was read.", received=str(error)) from error
+        pixels[number] = _decoded(files[number], size)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(decode, range(len(files))):
-            pass
+    _in_threads(decode, range(len(files)))
     return pixels
+
+
+def _small_digests(
+    files: Sequence[Path], shapes: Sequence[tuple[int, int]], small: int, others: NDArray[np.bytes_]
+) -> NDArray[np.bytes_]:
+    """(N,) ``pixel_digests`` of the files that are small enough for arrays, else ``others``; no image is kept."""
+    digests = others.copy()
+
+    def digest(number: int) -> None:
+        digests[number] = pixel_digests(_decoded(files[number], shapes[number])[None])[0]
+
+    _in_threads(digest, [number for number, shape in enumerate(shapes) if max(shape) <= small])
+    return digests
+
+
+def _decoded(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    try:
+        pixels = np.asarray(decode_rgb(file))
+        if pixels.shape != (*size, 3):
+            raise ValueError(f"{pixels.shape} in place of {(*size, 3)}")
+    except (BadImage, ValueError) as error:
+        raise UserError(f"{shown(file)} changed while it was read.", received=str(error)) from error
+    return pixels
+
+
+def _in_threads(work: Callable[[int], None], numbers: Iterable[int]) -> None:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(work, numbers):
+            pass
 
 
 def _empty_classes(declared: Iterable[str], classes: tuple[str, ...]) -> list[str]:

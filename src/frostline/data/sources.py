@@ -37,7 +37,8 @@ def load_source(
         strict: any image that would be left out is an error, which lists all of them.
         unknown_as_wrong: test images of classes that training lacks are kept, and count as wrong.
         group: the table's column whose equal values no split may divide.
-        small: a folder or table whose images all have one size, with no side longer than this, becomes arrays instead of photos.
+        small: a folder or table whose images (those of train and validation) all have one size, with no side longer than this,
+            becomes arrays instead of photos. Test images of other sizes stay files, to be brought to the arrays' size.
         training: False, to judge a model: data without training images, or of one class, will do; the classes are those of all
             splits.
 

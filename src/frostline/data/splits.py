@@ -260,8 +260,9 @@ def _class_notes(images: ImageSet) -> list[str]:
         return [*notes, f"{images.name}: all its images are of one class, {images.classes[np.argmax(counts)]!r}."]
     if absent:
         more = ", …" if len(absent) > 10 else ""
+        so = "; a model hardly ever answers with what it has not been shown" if images.name == "train" else ""
         notes.append(
-            f"{images.name}: no image of {len(absent)} of {len(counts)} classes: {', '.join(map(repr, absent[:10]))}{more}."
+            f"{images.name}: no image of {len(absent)} of {len(counts)} classes: {', '.join(map(repr, absent[:10]))}{more}{so}."
         )
     return notes
 

@@ -19,7 +19,7 @@ from frostline.data.sources import load_source
 from frostline.decode import DECODER_VERSION
 from frostline.errors import UserError
 from frostline.explaining.galleries import picture
-from frostline.feature_cache import STORED, FeatureCache, from_stored, in_storage_type, raw
+from frostline.feature_cache import STORED, FeatureCache, from_stored, in_storage_type
 from frostline.features import extract
 from frostline.files import scratch_array
 from frostline.progress import stage
@@ -113,9 +113,7 @@ def _seen(predictor: Predictor, data: str | Path) -> list[ImageSet]:
     if not predictor.card.knows_seen:
         raise UserError("Which images this model was trained on is not known, so none of them can be shown.", hint="--neighbours 0")
     source, seen = load_source(data, training=False), predictor.seen()
-    kept = [
-        images.take([row for row, digest in enumerate(images.digests) if raw(digest) in seen]) for images in source.sets.values()
-    ]
+    kept = [images.take(images.among(seen)) for images in source.sets.values()]
     if not any(map(len, kept)):
         raise UserError(
             f"This model has seen no image of {source.name} in training.",

@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from frostline import inside
@@ -19,7 +19,7 @@ from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.models.backbones import Backbone, FeatureNetwork, build, find
 from frostline.models.cnn import WithMap
-from frostline.models.hub_config import KERNELS, read_config
+from frostline.models.hub_config import KERNELS, HubConfig, read_config
 from frostline.models.layers import seeded
 
 
@@ -92,12 +92,32 @@ def load(name: str, size: tuple[int, int], weights: str = "", excuse: Sequence[s
     )
 
 
+def check_there(name: str, weights: str = "") -> None:
+    """Raise what ``load`` would where the weights cannot be had or are another network's; what timm's hub has is fetched."""
+    if name == inside.BACKBONE:
+        return _refuse_given(weights)
+    row, path = find(name), Path(weights).expanduser()
+    if not weights:
+        _download(name, _repository(row))
+    elif path.is_dir():
+        _config_of(row, path)
+        _check_header(path / "model.safetensors")
+    else:
+        _check_kind(path)
+        _check_header(path)
+    return None
+
+
+def _refuse_given(weights: str) -> None:
+    if weights:
+        raise UserError(f"{inside.BACKBONE} comes with its weights.", received=weights, hint="leave out --weights")
+
+
 def _inside(weights: str) -> Loaded:
     """The network of the classifier that ships in the package."""
     from frostline.models.shipped import backbone
 
-    if weights:
-        raise UserError(f"{inside.BACKBONE} comes with its weights.", received=weights, hint="leave out --weights")
+    _refuse_given(weights)
     network, preprocess, digest, origin = backbone()
     return Loaded(inside.BACKBONE, network, preprocess.mean, preprocess.std, "bilinear", 1.0, digest, origin, {})
 
@@ -140,7 +160,8 @@ def _download(name: str, repository: str) -> Path:
     return Path(paths[0]).parent
 
 
-def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+def _config_of(row: Backbone, folder: Path) -> HubConfig:
+    """What stands beside the weights of a folder, which are this network's."""
     config = read_config(folder)
     architecture = config.architecture
     if architecture.split(".")[0] != row.timm.split(".")[0]:
@@ -150,22 +171,43 @@ def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], 
             received=architecture or "no 'architecture' in config.json",
             hint=f"--set backbone=timm:{architecture}" if architecture else "",
         )
+    return config
+
+
+def _from_folder(name: str, row: Backbone, folder: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+    config = _config_of(row, folder)
     network = build(name, size, **config.model_args)
     given, silent = config.preprocessing(network.pretrained_cfg)
     notes = _fill(network, folder / "model.safetensors", given.get("classifier") or "", excuse)
     # timm's own default may name a licence, but only the card beside the weights speaks for them
     licence = config.licence or "licence not stated"
     given["model_args"] = config.model_args
-    return network, given, f"{architecture}.{given.get('tag') or 'untagged'} ({licence})", [*notes, *silent]
+    return network, given, f"{config.architecture}.{given.get('tag') or 'untagged'} ({licence})", [*notes, *silent]
 
 
-def _from_file(name: str, row: Backbone, path: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+def _check_kind(path: Path) -> None:
     if path.suffix != ".safetensors":
         raise UserError(
             f"Cannot take weights from {path}.",
             expected="a folder with config.json and model.safetensors, or a .safetensors file (other formats may run code)",
             received="a file of another kind" if path.exists() else "nothing is there",
         )
+
+
+def _check_header(path: Path) -> None:
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"Cannot read weights from {path}.", received=str(error))
+
+
+def _from_file(name: str, row: Backbone, path: Path, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
+    _check_kind(path)
     network = build(name, size)
     notes = _fill(network, path, network.pretrained_cfg.get("classifier") or "", excuse)
     notes.append(f"{path.name} has no config.json beside it: preprocessing and architecture arguments are timm's defaults.")
@@ -177,7 +219,7 @@ def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Seq
     try:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"Cannot read weights from {path}.", received=str(error)) from error
+        raise _unreadable(path, error) from error
     wanted = network.state_dict()
     heads = [classifier] if isinstance(classifier, str) else list(classifier)
     dropped = [key for key in given if any(head and key.startswith(f"{head}.") for head in heads) and key not in wanted]

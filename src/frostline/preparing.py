@@ -1,0 +1,80 @@
+"""What is looked at before a run's folder is touched: its place, its data, and whether its weights can be had."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from frostline.config import Settings
+from frostline.data.edits import edited
+from frostline.data.imageset import Source, Splits
+from frostline.data.sources import load_source
+from frostline.data.splits import split
+from frostline.errors import UserError
+from frostline.run_folder import check_place
+from frostline.runs import DATA, Run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run that may begin.
+
+    Attributes:
+        source: what was found; None where splits were given.
+        splits: disjoint, and edited as the settings say.
+        seconds: that loading took.
+    """
+
+    source: Source | None
+    splits: Splits
+    seconds: float
+
+
+def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
+    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``."""
+    return _loaded(data, settings or Settings())[1]
+
+
+def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwrite: bool, resume: bool) -> Prepared:
+    """Everything that can be wrong with what was asked for and shows at once; arguments as in ``experiment.train``.
+
+    Nothing is written to ``folder``, so what is there stays as it is where this fails.
+
+    Raises:
+        UserError: a folder that the run may not take, data or weights that cannot be had, other data than a run that goes on had.
+    """
+    check_place(folder, overwrite, resume)
+    started = time.monotonic()
+    source, splits = _loaded(data, settings)
+    seconds = time.monotonic() - started
+    if resume:
+        _check_same(splits, Run(folder))
+    if settings.kind == "frozen":
+        from frostline.models.weights import check_there
+
+        check_there(settings.backbone, settings.weights)
+    return Prepared(source, splits, seconds)
+
+
+def _loaded(data: str | Path | Splits, settings: Settings) -> tuple[Source | None, Splits]:
+    if isinstance(data, Splits):
+        return None, edited(data, settings.exclude, settings.relabel)
+    source = load_source(data, strict=settings.strict, unknown_as_wrong=settings.unknown_as_wrong, group=settings.group)
+    splits = split(
+        source,
+        seed=settings.seed,
+        validation_fraction=settings.validation_fraction,
+        validation_max=settings.validation_max,
+        cut_test=settings.test == "auto",
+    )
+    return source, edited(splits, settings.exclude, settings.relabel)
+
+
+def _check_same(splits: Splits, run: Run) -> None:
+    """The data of a run that goes on must be those that it began with."""
+    for part in ("fingerprints", "edits") if (run.folder / DATA).is_file() else ():
+        then, now = run.read(DATA).get(part), splits.record.get(part)
+        if then != now:
+            what = "data are" if part == "fingerprints" else "files of --exclude and --relabel are"
+            raise UserError(f"The {what} not those that the run began with.", expected=str(then), received=str(now))
