@@ -130,7 +130,7 @@ class Settings:
         """Whether training images are to be seen changed, and differently in every epoch."""
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
-    def with_values(self, **values: Any) -> Self:
+    def with_values(self, /, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``."""
         known = [field.name for field in fields(self)]
         for name in values:
@@ -140,20 +140,11 @@ class Settings:
 
     def with_assignments(self, assignments: list[str]) -> Self:
         """These settings with ``key=value`` texts applied, as ``--set`` takes them. Lists are separated by commas."""
-        values = {}
-        for text in assignments:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise UserError("--set takes key=value.", expected="for example --set lr=0.001", received=text)
-            values[name.strip().replace("-", "_")] = value.strip()
-        return self.with_values(**values)
+        return self.with_values(**assigned(assignments))
 
     def with_toml(self, path: Path) -> Self:
         """These settings with the values of a TOML file applied."""
-        try:
-            return self.with_values(**tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"Cannot read settings from {path}.", received=str(error)) from error
+        return self.with_values(**toml_values(path))
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
@@ -237,6 +228,25 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list of {_describe(get_args(hint)[0])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def assigned(assignments: list[str]) -> dict[str, str]:
+    """Texts by the name of a setting, of ``key=value`` texts; the last of several for one name wins."""
+    values = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError("--set takes key=value.", expected="for example --set lr=0.001", received=text)
+        values[name.strip().replace("-", "_")] = value.strip()
+    return values
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """Values by the name of a setting, of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"Cannot read settings from {path}.", received=str(error)) from error
 
 
 def parse_gigabytes(text: str | None) -> float | None:

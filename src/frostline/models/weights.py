@@ -237,9 +237,13 @@ def _digest(network: Any, arguments: dict[str, Any]) -> str:
 def architecture_of(weights: str) -> str:
     """timm's name of the network that a folder of weights is for; a bare file does not say, which is a ``UserError``."""
     path = Path(weights).expanduser()
-    if path.is_file():
-        raise UserError(f"{path.name} does not say which network it is for.", hint="--recipe NAME, see 'frostline recipes'")
-    return str(_read_config(path).get("architecture", "")).split(".")[0]
+    architecture = "" if path.is_file() else str(_read_config(path).get("architecture") or "").split(".")[0]
+    if not architecture:
+        raise UserError(
+            f"{path.name} does not say which network it is for.",
+            hint="--recipe NAME, see 'frostline recipes', or --set backbone=NAME",
+        )
+    return architecture
 
 
 def at_hand(name: str) -> bool:
