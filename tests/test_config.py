@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import fields
 
 import pytest
 
@@ -73,6 +75,24 @@ def test_ranges(name, inside, outside):
 def test_l2_is_a_list_of_numbers_that_are_not_negative(l2):
     with pytest.raises(UserError, match="l2"):
         Settings(l2=l2)
+
+
+FLOATS = [field.name for field in fields(Settings) if field.type in ("float", "tuple[float, ...]")]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_number_is_finite(name, value):
+    with pytest.raises(UserError, match=f"Setting '{name}'"):
+        Settings().with_assignments([f"{name}={value}"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_number_of_a_list_that_is_not_finite(value):
+    assert "l2" in FLOATS
+    with pytest.raises(UserError, match="Setting 'l2' is not finite") as caught:
+        Settings(l2=(0.1, value))
+    assert repr(value) in caught.value.received
 
 
 def test_texts_become_what_the_setting_holds():

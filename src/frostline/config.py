@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 import typing
@@ -124,6 +125,11 @@ class Settings:
             raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                raise UserError(f"Setting '{field.name}' is not finite.", expected="finite numbers", received=repr(value))
 
     @property
     def changes_pixels(self) -> bool:
