@@ -58,7 +58,7 @@ def test_impossible_values_say_what_would_be_possible(name, value, expected):
         ("weight_decay", [0.0, 10.0], [-0.1]),
         ("label_smoothing", [0.0, 0.9], [1.0]),
         ("shift", [0, 4], [-1]),
-        ("patience", [0, 5], [-1]),
+        ("patience", [-1, 0, 5], [-2]),
         ("stop_at", [0.0, 1.0], [1.1, -0.1, 90.0]),
         ("budget", [0.0, 3600.0], [-1.0]),
     ],

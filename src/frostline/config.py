@@ -105,7 +105,7 @@ class Settings:
 
     # which weights are kept
     monitor: Literal["accuracy", "loss"] = "accuracy"  # of validation: which epoch's weights are the best and are kept
-    patience: int = 0  # epochs without a better validation score before stopping; 0: never
+    patience: int = -1  # epochs without a better validation score before stopping; 0: never; -1: 5 for a dense head, else never
 
     # ending early
     stop_at: float = 0.0  # validation accuracy; 0: no
@@ -185,7 +185,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("least_steps", 0, 10_000),
     ("grow_from", 0, 4096),
     ("grow_share", 0, 1),
-    ("patience", 0, 100_000),
+    ("patience", -1, 100_000),
     ("cached_views", 0, 64),
     ("announce", 0, 1),
     ("drop_activations", 0, 0.9),
