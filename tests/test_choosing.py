@@ -8,16 +8,17 @@ from frostline.choosing import choose, settings_from, settled
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.models import weights
-from frostline.recipes import BEST_SCRATCH, recipe
+from frostline.recipes import recipe
 
 
 @pytest.fixture
 def reachable(monkeypatch):
-    """Say whether the hub can be reached; returns the backbones asked for."""
+    """Say whether the hub can be reached, and which backbones' weights are kept; returns the backbones asked for."""
     asked = []
 
-    def say(answer):
+    def say(answer, kept=()):
         monkeypatch.setattr(weights, "at_hand", lambda name: asked.append(name) or answer)
+        monkeypatch.setattr(weights, "kept", lambda name: name in (*kept, "cifar-fast"))
         return asked
 
     return say
@@ -39,8 +40,31 @@ def test_the_best_frozen_recipe_where_its_weights_can_be_had(reachable):
 def test_the_best_scratch_recipe_without_weights(reachable):
     reachable(False)
     settings, reason = choose({})
-    assert (settings.recipe, settings.kind) == ("cnn-vgg", "scratch")
+    assert (settings.recipe, settings.kind) == ("fast-94", "scratch")
     assert "no pretrained weights can be had" in reason
+    assert "it mirrors images" in reason
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"), [(["vgg16", "mobilenetv2"], "mobilenetv2-frozen"), (["resnet50v2"], "resnet50v2-frozen")]
+)
+def test_weights_that_are_kept_are_taken_where_the_best_cannot_be_had(reachable, kept, name):
+    reachable(False, kept)
+    settings, reason = choose({})
+    assert (settings.recipe, settings.backbone) == (name, name.removesuffix("-frozen"))
+    assert reason.startswith(f"{name}, whose weights are kept here")
+
+
+def test_without_a_network_nothing_is_asked(monkeypatch):
+    """HF_HUB_OFFLINE=1 with an empty cache: frozen features could not be had, so none are chosen."""
+    import urllib.request
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("the network was asked"))
+    assert choose({})[0].recipe == "fast-94"
 
 
 def test_digits_have_a_recipe_of_their_own(reachable):
@@ -76,7 +100,7 @@ def test_a_bare_file_does_not_say_what_it_is_for(tmp_path):
 def test_the_choice_is_said(reachable, capsys):
     reachable(False)
     settings_from(None, None, [], {})
-    assert capsys.readouterr().err.startswith("Recipe: cnn-vgg, the best recipe from scratch, because")
+    assert capsys.readouterr().err.startswith("Recipe: fast-94, the best recipe from scratch, because")
 
 
 def test_a_named_recipe_asks_for_nothing(reachable, capsys):
@@ -151,7 +175,7 @@ def test_a_pretrained_network_that_is_asked_for_is_taken_whatever_the_data(reach
         ("network=cnn-small", "photos", "cnn-small", "cnn-small"),
         ("network=fast-large", "photos", "fast-96", "fast-large"),
         ("network=cnn-small", "digits", "cnn-digits", "cnn-small"),
-        ("kind=scratch", "photos", BEST_SCRATCH, recipe(BEST_SCRATCH).network),
+        ("kind=scratch", "photos", "fast-94", "fast-small"),
         ("kind=scratch", "digits", "cnn-digits", "cnn-vgg"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from frostline.config import Settings, assigned, toml_values
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
+from frostline.inside import BACKBONE
 from frostline.progress import say
 from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, FINETUNE, RECIPES, recipe
 from frostline.runs import DATA, MANIFEST, SETTINGS, Run
@@ -61,9 +62,8 @@ def _on_pretrained(backbone: str, weights: str, asking: list[str]) -> tuple[Sett
         return recipe(BEST_FROZEN), f"{BEST_FROZEN}, because {', '.join(asking)} is for a pretrained network"
     architecture = _timm_name(backbone) if backbone else architecture_of(weights)
     source = f"the backbone given is {backbone}" if backbone else f"the weights given are for its network, {architecture}"
-    for name in RECIPES:
-        settings = recipe(name)
-        if settings.kind == "frozen" and settings.train_from == "head" and architecture == _timm_name(settings.backbone):
+    for name, settings in _frozen():
+        if architecture == _timm_name(settings.backbone):
             return settings, f"{name}, because {source}"
     name = backbone if backbone and not backbone.startswith("timm:") else architecture
     why = "it is the backbone given" if backbone else "that is what the weights given are for"
@@ -80,12 +80,25 @@ def _from_scratch(network: str, asking: list[str]) -> tuple[Settings, str]:
 
 
 def _by_what_can_be_had() -> tuple[Settings, str]:
-    from frostline.models.weights import at_hand
+    from frostline.models.weights import at_hand, kept
 
     if at_hand(recipe(BEST_FROZEN).backbone):
         return recipe(BEST_FROZEN), f"{BEST_FROZEN}, the frozen recipe that does best for its time; its weights can be had"
-    why = f"{BEST_SCRATCH}, the best recipe from scratch, because no pretrained weights can be had (no network, none given)"
-    return recipe(BEST_SCRATCH), why
+    for name, settings in _frozen():
+        if settings.backbone != BACKBONE and kept(settings.backbone):
+            return settings, f"{name}, whose weights are kept here, because those of {BEST_FROZEN} cannot be had (no network)"
+    why = (
+        "because no pretrained weights can be had (no network, none kept here, none given); it mirrors images, cnn-digits does not"
+    )
+    return recipe(BEST_SCRATCH), f"{BEST_SCRATCH}, the best recipe from scratch, {why}"
+
+
+def _frozen() -> Iterator[tuple[str, Settings]]:
+    """The recipes that fit a head on a frozen network, the best for their time first."""
+    for name in RECIPES:
+        settings = recipe(name)
+        if settings.kind == "frozen" and settings.train_from == "head":
+            yield name, settings
 
 
 def _timm_name(backbone: str) -> str:
