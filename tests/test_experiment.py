@@ -54,9 +54,9 @@ def first(folders, frozen, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def compiled_already(first, cache_folder, monkeypatch, request):
-    """The tiny network is converted once for this file; pictures are drawn by one test."""
+    """The tiny network is converted once for this file; pictures are drawn by two tests."""
     shutil.copytree(first[1] / "graphs", cache_folder / "graphs")
-    if request.node.name != "test_from_scratch":
+    if request.node.name not in ("test_from_scratch", "test_pictures_and_card_name_the_network_where_it_is_not_the_recipe_s"):
         monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
@@ -84,6 +84,16 @@ def test_from_scratch(folders, tmp_path):
     assert opened.record["parameters"] == opened.record["trainable_parameters"] == 896 + 18_496 + 73_856 + 295_168 + 771
     drawn = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     assert {"curves.png", "confusion_test.png", "confusion_validation.png"} <= drawn
+
+
+def test_pictures_and_card_name_the_network_where_it_is_not_the_recipe_s(folders, tmp_path, figures):
+    settings = SCRATCH.with_values(recipe="cnn-digits")
+    run = train(folders, settings, tmp_path / "run")
+    titles = {figure.get_suptitle() or figure.axes[0].get_title() for figure in figures}
+    assert len(titles) == 3
+    assert all(title.startswith("run · cnn-digits with cnn-small") for title in titles), titles
+    assert read_card(run.model_folder).values["name"] == "cnn-digits with cnn-small"
+    assert run.record["recipe"] == "cnn-digits"
 
 
 def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):

@@ -28,6 +28,7 @@ from frostline.metrics import score
 from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
+from frostline.recipes import model_name
 from frostline.records import json_record
 from frostline.runs import DATA, Run
 from frostline.speed import speed_of
@@ -196,7 +197,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     rows, probabilities = trained.validation
     card = {
-        "name": settings.recipe,
+        "name": model_name(settings),
         "frostline": frostline.__version__,
         "classes": list(splits.classes),
         "preprocess": trained.preprocess.as_dict(),
@@ -281,7 +282,7 @@ def _draw(trained: Trained, settings: Settings, run: Run) -> None:
 def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
     from frostline import plots, plots_search
 
-    title = f"{run.folder.resolve().name} · {settings.recipe}"
+    title = f"{run.folder.resolve().name} · {model_name(settings)}"
     history = run.history()
     draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
     if epochs := [row for row in history if "epoch" in row and row.get("stage") != "head"]:
@@ -292,9 +293,5 @@ def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
         plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
     for name in run.splits:
         scores = run.scores(name)
-        plots.confusion(scores["confusion"], scores_classes(scores), draw(f"confusion_{name}"), f"{title} · {name}")
-
-
-def scores_classes(scores: dict[str, Any]) -> list[str]:
-    """Class names in order, from a record of scores."""
-    return [row["class"] for row in scores["per_class"]]
+        classes = [row["class"] for row in scores["per_class"]]
+        plots.confusion(scores["confusion"], classes, draw(f"confusion_{name}"), f"{title} · {name}")

@@ -252,3 +252,12 @@ def recipe(name: str) -> Settings:
     if name not in RECIPES:
         raise UserError(f"There is no recipe '{name}'.", received=name, hint=nearest(name, list(RECIPES)))
     return RECIPES[name]().with_values(recipe=name)
+
+
+def model_name(settings: Settings) -> str:
+    """What a model of these settings is called: by its recipe, and its network or backbone where that is not the recipe's own."""
+    own = RECIPES.get(settings.recipe)
+    part = "network" if settings.kind == "scratch" else "backbone"
+    if own is None or (getattr(own(), part), own().kind) == (getattr(settings, part), settings.kind):
+        return settings.recipe
+    return f"{settings.recipe} with {getattr(settings, part)}"
