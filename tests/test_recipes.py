@@ -1,5 +1,8 @@
 """Recipes: valid settings, named for what they are, over networks that exist."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from frostline import inside
@@ -53,6 +56,16 @@ def test_a_recipe_says_its_command(name):
     assert told is not None
     data = "digits" if name in ("cnn-digits", "cifar-fast-frozen") else "cifar10"
     assert told.startswith(f"``frostline train {data} --recipe {name}")
+
+
+@pytest.mark.parametrize("name", ["densenet169-frozen", "mobilenetv2-frozen", "fast-94", "cnn-small"])
+def test_a_recipe_tells_the_accuracy_and_the_minutes_that_were_last_measured(name):
+    with open(Path(__file__).parent.parent / "results" / "recipes.csv", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["recipe"] == name and row["cache"] == "cold"]
+    told, last = RECIPES[name].__doc__, rows[-1]
+    accuracy, low, high = (f"{100 * float(last[key]):.1f}" for key in ("accuracy", "low", "high"))
+    assert f"{accuracy} % ({low} to {high}" in told
+    assert f" {float(last['wall_s']) / 60:.0f} minutes" in told
 
 
 def test_the_chosen_ones_are_of_their_kind():
