@@ -125,6 +125,36 @@ def test_the_graph_computes_what_the_saved_weights_and_the_temperature_say(first
     np.testing.assert_allclose(Predictor(folder).predict(images), wanted, atol=1e-4)
 
 
+def test_data_are_loaded_with_what_training_takes(tmp_path):
+    tinted_folders(tmp_path, ["a", "b"], 40)
+    lines = [f"{name}/{number}.png,{name},{name}{number // 4}" for name in "ab" for number in range(40)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,patient", *lines]) + "\n")
+    table = tmp_path / "table.csv"
+    found = load_data(table, group="patient", seed=2, test="none")
+    patients = [set(part.groups.tolist()) for part in (found.train, found.validation)]
+    assert found.test is None
+    assert not patients[0] & patients[1]
+    assert sum(map(len, patients)) == 20
+    with_recipe = load_data(table, "fast-94", validation_fraction=0.5, validation_max=8)
+    assert len(with_recipe.validation) == 8
+    for way in (((SCRATCH,), {"seed": 3}), (("cnn-small",), {"seed": 3}), ((), {"recipe": "cnn-small", "seed": 3})):
+        assert load_data(table, *way[0], **way[1]).train.ids.tolist() == load_data(table, seed=3).train.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "values", "said"),
+    [
+        (("cnn-smal",), {}, "no recipe 'cnn-smal'"),
+        ((), {"recipe": "cnn-smal"}, "no recipe 'cnn-smal'"),
+        ((), {"groups": "patient"}, "no setting 'groups'"),
+        (("cnn-small",), {"recipe": "cnn-vgg"}, "Two recipes are named"),
+    ],
+)
+def test_data_are_not_loaded_by_what_there_is_not(folders, given, values, said):
+    with pytest.raises(UserError, match=said):
+        load_data(folders, *given, **values)
+
+
 def test_seen_images_are_those_of_training_and_validation(first, folders, frozen):
     splits, seen = load_data(folders, frozen), seen_digests(first[0].model_folder)
     assert seen == {raw(digest) for images in (splits.train, splits.validation) for digest in images.digests}

@@ -200,6 +200,12 @@ def settled(data: Any, settings: Settings | str | None, values: dict[str, Any]) 
     return settings_from(begun, None, [], asked, str(data.record.get("source", "")) if isinstance(data, Splits) else str(data))
 
 
+def settled_for_data(settings: Settings | str | None, values: dict[str, Any]) -> Settings:
+    """As ``settled``, for what only reads data: where no recipe is named none is chosen."""
+    begun, asked = _begun(settings, values)
+    return (recipe(begun) if isinstance(begun, str) else begun or Settings()).with_values(**asked)
+
+
 def _begun(settings: Settings | str | None, values: dict[str, Any]) -> tuple[Settings | str | None, dict[str, Any]]:
     """What settings begin from, and the values over them; a recipe may be named among the values."""
     asked = dict(values)

@@ -13,7 +13,7 @@ import numpy as np
 import frostline
 from frostline.abstaining import sure_from, thresholds
 from frostline.artifact import make_runner, read_model, write_model
-from frostline.choosing import settled
+from frostline.choosing import settled, settled_for_data
 from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.conformal import promised
 from frostline.data.edits import described, edited
@@ -36,9 +36,12 @@ from frostline.stopping import StopRule
 from frostline.trained import Trained, licences_of
 
 
-def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
-    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``."""
-    return _loaded(data, settings or Settings())[1]
+def load_data(data: str | Path, settings: Settings | str | None = None, **values: Any) -> Splits:
+    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``.
+
+    ``settings`` and ``values``, for example ``group="patient"``, as in ``train``; but where none are given no recipe is chosen.
+    """
+    return _loaded(data, settled_for_data(settings, values))[1]
 
 
 def _loaded(data: str | Path | Splits, settings: Settings) -> tuple[Source | None, Splits]:
