@@ -163,10 +163,18 @@ def test_what_is_empty_asks_for_nothing():
 )
 @pytest.mark.parametrize("data", ["digits", "photos"])
 def test_a_pretrained_network_that_is_asked_for_is_taken_whatever_the_data(reachable, capsys, text, name, backbone, data):
-    asked = reachable(False)
+    reachable(False)
     settings = settings_from(None, None, [text], {}, data)
-    assert (settings.kind, settings.recipe, settings.backbone, asked) == ("frozen", name, backbone, [])
+    assert (settings.kind, settings.recipe, settings.backbone) == ("frozen", name, backbone)
     assert capsys.readouterr().err.startswith("Recipe: ")
+
+
+def test_a_head_goes_onto_the_best_network_whose_weights_can_be_had(reachable):
+    reachable(False, ["mobilenetv2"])
+    settings = settings_from(None, None, ["head=dense-b"], {}, "photos")
+    assert (settings.recipe, settings.head) == ("mobilenetv2-frozen", "dense-b")
+    reachable(True, ["mobilenetv2"])
+    assert settings_from(None, None, ["head=dense-b"], {}, "photos").recipe == "densenet169-frozen"
 
 
 @pytest.mark.parametrize(

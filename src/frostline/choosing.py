@@ -44,7 +44,7 @@ def choose(asked: Mapping[str, Any], data: str = "") -> tuple[Settings, str]:
         return recipe("cnn-digits"), "cnn-digits, because digits are small, unlike photographs, and must not be mirrored"
     if scratch:
         return _from_scratch(str(asked.get("network") or ""), scratch)
-    return _by_what_can_be_had()
+    return _best_frozen() or _best_scratch()
 
 
 def _asks_for(kind: str, asked: Mapping[str, Any]) -> list[str]:
@@ -58,8 +58,9 @@ def _on_pretrained(backbone: str, weights: str, asking: list[str]) -> tuple[Sett
     """A frozen recipe for the network that was asked for; ``asking`` asks for some pretrained network, this or any."""
     from frostline.models.weights import architecture_of
 
-    if not backbone and not weights:
-        return recipe(BEST_FROZEN), f"{BEST_FROZEN}, because {', '.join(asking)} is for a pretrained network"
+    if not backbone and not weights:  # where none can be had, what is said then tells how to give one
+        why = f"{BEST_FROZEN}, because {', '.join(asking)} is for a pretrained network"
+        return _best_frozen() or (recipe(BEST_FROZEN), why)
     architecture = _timm_name(backbone) if backbone else architecture_of(weights)
     source = f"the backbone given is {backbone}" if backbone else f"the weights given are for its network, {architecture}"
     for name, settings in _frozen():
@@ -79,7 +80,8 @@ def _from_scratch(network: str, asking: list[str]) -> tuple[Settings, str]:
     return recipe(BEST_SCRATCH), f"{BEST_SCRATCH}, the best recipe from scratch, because of {', '.join(asking)}"
 
 
-def _by_what_can_be_had() -> tuple[Settings, str]:
+def _best_frozen() -> tuple[Settings, str] | None:
+    """The best frozen recipe whose weights can be had, and why; None without any."""
     from frostline.models.weights import at_hand, kept
 
     if at_hand(recipe(BEST_FROZEN).backbone):
@@ -87,9 +89,11 @@ def _by_what_can_be_had() -> tuple[Settings, str]:
     for name, settings in _frozen():
         if settings.backbone != BACKBONE and kept(settings.backbone):
             return settings, f"{name}, whose weights are kept here, because those of {BEST_FROZEN} cannot be had (no network)"
-    why = (
-        "because no pretrained weights can be had (no network, none kept here, none given); it mirrors images, cnn-digits does not"
-    )
+    return None
+
+
+def _best_scratch() -> tuple[Settings, str]:
+    why = "because no pretrained weights can be had (no network, none kept, none given); it mirrors images, cnn-digits does not"
     return recipe(BEST_SCRATCH), f"{BEST_SCRATCH}, the best recipe from scratch, {why}"
 
 

@@ -75,9 +75,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
-    least_steps: int = (
-        0  # from scratch: smaller batches (of 64 or more) where an epoch had fewer steps, or images are large; 0: never
-    )
+    least_steps: int = 0  # from scratch: smaller batches, but of 64, where an epoch had fewer steps or images are large; 0: never
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
     find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
