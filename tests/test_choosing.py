@@ -138,6 +138,13 @@ def test_a_scratch_network_has_nothing_to_keep(values):
         settled("digits", recipe("cnn-digits"), values)
 
 
+def test_settings_of_one_s_own_may_become_the_other_kind():
+    made = settled("digits", Settings(), {"kind": "scratch", "network": "cnn-small"})
+    assert (made.kind, made.network) == ("scratch", "cnn-small")
+    with pytest.raises(UserError, match="begins from a pretrained network"):
+        settled("digits", Settings(), {"network": "cnn-small"})
+
+
 @pytest.mark.parametrize("text", ["network=cnn-small", "kind=scratch"])
 def test_a_pretrained_network_is_not_built_anew(text):
     with pytest.raises(UserError, match="begins from a pretrained network") as caught:

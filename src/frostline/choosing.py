@@ -199,7 +199,8 @@ def settled(data: Any, settings: Settings | str | None, values: dict[str, Any]) 
     """
     begun, asked = _begun(settings, values)
     if isinstance(begun, Settings):
-        _check_use(begun.recipe, str(asked.get("kind", begun.kind)), asked)
+        own = begun.recipe in RECIPES  # settings of one's own may become the other kind, those of a recipe not
+        _check_use(begun.recipe, begun.kind if own else str(asked.get("kind", begun.kind)), asked)
         return begun.with_values(**asked)
     return settings_from(begun, None, [], asked, str(data.record.get("source", "")) if isinstance(data, Splits) else str(data))
 
