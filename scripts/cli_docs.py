@@ -45,7 +45,9 @@ def section(command: Any) -> Iterator[str]:
 
 def settings() -> Iterator[str]:
     """The lines of the table of settings."""
-    yield "## Settings\n\nWhat `--set key=value` and `--config FILE.toml` take; `src/frostline/config.py` says what each means.\n"
+    yield "## Settings\n"
+    what = "What `--set key=value` and `--config FILE.toml` take; `src/frostline/config.py` says what each means."
+    yield f"{what} `recipe` names one as `--recipe` does.\n"
     yield "| key | values | default |\n|---|---|---|"
     hints = get_type_hints(Settings)
     for field in fields(Settings):

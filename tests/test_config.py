@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import fields
 
 import pytest
 
@@ -56,7 +58,7 @@ def test_impossible_values_say_what_would_be_possible(name, value, expected):
         ("weight_decay", [0.0, 10.0], [-0.1]),
         ("label_smoothing", [0.0, 0.9], [1.0]),
         ("shift", [0, 4], [-1]),
-        ("patience", [0, 5], [-1]),
+        ("patience", [-1, 0, 5], [-2]),
         ("stop_at", [0.0, 1.0], [1.1, -0.1, 90.0]),
         ("budget", [0.0, 3600.0], [-1.0]),
     ],
@@ -73,6 +75,24 @@ def test_ranges(name, inside, outside):
 def test_l2_is_a_list_of_numbers_that_are_not_negative(l2):
     with pytest.raises(UserError, match="l2"):
         Settings(l2=l2)
+
+
+FLOATS = [field.name for field in fields(Settings) if field.type in ("float", "tuple[float, ...]")]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_number_is_finite(name, value):
+    with pytest.raises(UserError, match=f"Setting '{name}'"):
+        Settings().with_assignments([f"{name}={value}"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_number_of_a_list_that_is_not_finite(value):
+    assert "l2" in FLOATS
+    with pytest.raises(UserError, match="Setting 'l2' is not finite") as caught:
+        Settings(l2=(0.1, value))
+    assert repr(value) in caught.value.received
 
 
 def test_texts_become_what_the_setting_holds():

@@ -57,7 +57,12 @@ def first(folders, frozen, tmp_path_factory):
 def compiled_already(first, cache_folder, monkeypatch, request):
     """The tiny network is converted once for this file; pictures are drawn by the tests that look at them."""
     shutil.copytree(first[1] / "graphs", cache_folder / "graphs")
-    if request.node.name not in ("test_from_scratch", "test_a_picture_that_cannot_be_drawn_leaves_a_finished_run"):
+    drawn = (
+        "test_from_scratch",
+        "test_a_picture_that_cannot_be_drawn_leaves_a_finished_run",
+        "test_pictures_and_card_name_the_network_where_it_is_not_the_recipe_s",
+    )
+    if request.node.name not in drawn:
         monkeypatch.setattr("frostline.experiment._draw", lambda *_: None)
 
 
@@ -105,6 +110,16 @@ def test_tensorboard_is_looked_for_before_training(folders, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+def test_pictures_and_card_name_the_network_where_it_is_not_the_recipe_s(folders, tmp_path, figures):
+    settings = SCRATCH.with_values(recipe="cnn-digits")
+    run = train(folders, settings, tmp_path / "run")
+    titles = {figure.get_suptitle() or figure.axes[0].get_title() for figure in figures}
+    assert len(titles) == 3
+    assert all(title.startswith("run · cnn-digits with cnn-small") for title in titles), titles
+    assert read_card(run.model_folder).values["name"] == "cnn-digits with cnn-small"
+    assert run.record["recipe"] == "cnn-digits"
+
+
 def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     run, _ = first
     predictor, splits = Predictor(run.folder), load_data(folders, frozen)
@@ -132,6 +147,36 @@ def test_the_graph_computes_what_the_saved_weights_and_the_temperature_say(first
     wanted = np.exp(log_p.mean(1) / card.temperature)
     wanted /= wanted.sum(1, keepdims=True)
     np.testing.assert_allclose(Predictor(folder).predict(images), wanted, atol=1e-4)
+
+
+def test_data_are_loaded_with_what_training_takes(tmp_path):
+    tinted_folders(tmp_path, ["a", "b"], 40)
+    lines = [f"{name}/{number}.png,{name},{name}{number // 4}" for name in "ab" for number in range(40)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,patient", *lines]) + "\n")
+    table = tmp_path / "table.csv"
+    found = load_data(table, group="patient", seed=2, test="none")
+    patients = [set(part.groups.tolist()) for part in (found.train, found.validation)]
+    assert found.test is None
+    assert not patients[0] & patients[1]
+    assert sum(map(len, patients)) == 20
+    with_recipe = load_data(table, "fast-94", validation_fraction=0.5, validation_max=8)
+    assert len(with_recipe.validation) == 8
+    for way in (((SCRATCH,), {"seed": 3}), (("cnn-small",), {"seed": 3}), ((), {"recipe": "cnn-small", "seed": 3})):
+        assert load_data(table, *way[0], **way[1]).train.ids.tolist() == load_data(table, seed=3).train.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "values", "said"),
+    [
+        (("cnn-smal",), {}, "no recipe 'cnn-smal'"),
+        ((), {"recipe": "cnn-smal"}, "no recipe 'cnn-smal'"),
+        ((), {"groups": "patient"}, "no setting 'groups'"),
+        (("cnn-small",), {"recipe": "cnn-vgg"}, "Two recipes are named"),
+    ],
+)
+def test_data_are_not_loaded_by_what_there_is_not(folders, given, values, said):
+    with pytest.raises(UserError, match=said):
+        load_data(folders, *given, **values)
 
 
 def test_seen_images_are_those_of_training_and_validation(first, folders, frozen):

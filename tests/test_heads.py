@@ -141,6 +141,22 @@ def test_the_same_seed_gives_the_same_head():
     assert np.abs(first.validation - other.validation).max() > 0
 
 
+@pytest.mark.parametrize(("values", "patience"), [({}, 5), ({"patience": 2}, 2)])
+def test_a_dense_head_stops_where_validation_gets_no_better(values, patience):
+    history = []
+    head = fitted(settings(head="dense-c", epochs=200, batch_size=64, lr=0.05, **values), history=history)
+    assert head.record["head_ended"] == f"no better validation accuracy in {patience} epochs"
+    assert head.record["patience"] == patience
+    assert len(history) == head.record["best"]["epoch"] + patience < 200
+
+
+def test_a_dense_head_is_trained_to_its_last_epoch_where_that_is_asked():
+    history = []
+    head = fitted(settings(head="dense-c", epochs=30, batch_size=64, lr=0.05, patience=0), history=history)
+    assert (len(history), head.record["patience"], head.record["head_ended"]) == (30, 0, "all 30 epochs were run")
+    assert head.record["best"]["epoch"] + 5 < 30  # it would have been stopped
+
+
 def test_a_dense_head_ends_when_asked():
     history = []
     head = fitted(settings(head="dense-c", epochs=50), stop=StopRule(stop_at=0.3), history=history)

@@ -143,6 +143,12 @@ def test_patience_counts_epochs_without_a_better_score_and_restores():
     assert torch.equal(fitted.network.w, weights[1])
 
 
+@pytest.mark.parametrize("values", [{}, {"patience": 0}])
+def test_what_is_no_dense_head_is_not_stopped_unless_asked(values):
+    fitted, _ = scripted([9, 1, 1, 1, 1, 1, 1, 1, 1], **values)
+    assert (len(fitted.history), fitted.best["epoch"]) == (9, 1)
+
+
 def test_stop_at_keeps_the_epoch_that_reached_it_even_when_loss_is_monitored():
     fitted, weights = scripted([4, 7, 9], stop=StopRule(stop_at=0.7), monitor="loss")
     assert len(fitted.history) == 2

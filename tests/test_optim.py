@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from frostline.config import Settings
+from frostline.errors import UserError
 from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate
 
 
@@ -48,6 +49,12 @@ class Small(nn.Module):
 
     def forward(self, x):
         return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-inf"])
+def test_a_factor_is_finite(rate):
+    with pytest.raises(UserError, match="A rate is a pattern of names and a factor"):
+        parameter_groups(nn.Linear(2, 2), Settings(rates=(f"*={rate}",)))
 
 
 def test_muon_takes_filters_and_leaves_the_head_and_shifts_to_adam():

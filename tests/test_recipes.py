@@ -1,12 +1,16 @@
 """Recipes: valid settings, named for what they are, over networks that exist."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from frostline import inside
+from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.models.backbones import BACKBONES
 from frostline.models.cnn import NETWORKS
-from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, recipe
+from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, RECIPES, model_name, recipe
 
 SOURCES_RECIPES = [
     "densenet169-frozen",
@@ -54,6 +58,16 @@ def test_a_recipe_says_its_command(name):
     assert told.startswith(f"``frostline train {data} --recipe {name}")
 
 
+@pytest.mark.parametrize("name", ["densenet169-frozen", "mobilenetv2-frozen", "fast-94", "cnn-small"])
+def test_a_recipe_tells_the_accuracy_and_the_minutes_that_were_last_measured(name):
+    with open(Path(__file__).parent.parent / "results" / "recipes.csv", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["recipe"] == name and row["cache"] == "cold"]
+    told, last = RECIPES[name].__doc__, rows[-1]
+    accuracy, low, high = (f"{100 * float(last[key]):.1f}" for key in ("accuracy", "low", "high"))
+    assert f"{accuracy} % ({low} to {high}" in told
+    assert f" {float(last['wall_s']) / 60:.0f} minutes" in told
+
+
 def test_the_chosen_ones_are_of_their_kind():
     assert recipe(BEST_FROZEN).kind == "frozen"
     assert recipe(BEST_SCRATCH).kind == "scratch"
@@ -69,3 +83,26 @@ def test_an_unknown_name_suggests_the_nearest(wrong, nearest):
 def test_a_name_like_none_lists_them_all():
     with pytest.raises(UserError, match="cnn-small, cnn-vgg"):
         recipe("zzzzzz")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_model_of_a_recipe_has_its_name(name):
+    assert model_name(recipe(name).with_values(seed=3, epochs=2)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "called"),
+    [
+        ("mobilenetv2-frozen", {"backbone": "timm:resnet18.a1_in1k"}, "mobilenetv2-frozen with timm:resnet18.a1_in1k"),
+        ("mobilenetv2-finetune", {"backbone": "vgg16"}, "mobilenetv2-finetune with vgg16"),
+        ("cnn-digits", {"network": "cnn-small"}, "cnn-digits with cnn-small"),
+        ("mobilenetv2-frozen", {"network": "cnn-small"}, "mobilenetv2-frozen"),  # it has none
+        ("cnn-digits", {"backbone": "vgg16"}, "cnn-digits"),
+    ],
+)
+def test_a_model_of_another_network_than_its_recipe_s_says_so(name, values, called):
+    assert model_name(recipe(name).with_values(**values)) == called
+
+
+def test_a_model_of_no_recipe_has_the_name_that_its_settings_give():
+    assert model_name(Settings(recipe="mine", backbone="vgg16")) == "mine"

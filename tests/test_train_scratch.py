@@ -11,7 +11,7 @@ from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
-from frostline.recipes import recipe
+from frostline.recipes import BEST_SCRATCH, recipe
 from frostline.serve.predictor import Predictor
 from frostline.train_scratch import batch_size
 
@@ -69,9 +69,16 @@ def test_images_grow_to_their_own_size(splits, tmp_path):
 
 @pytest.mark.parametrize(("images", "wanted"), [(48_000, 500), (24_000, 500), (10_000, 208), (3_072, 64), (1_455, 64), (20, 64)])
 def test_small_data_gets_smaller_batches(images, wanted):
-    assert batch_size(images, recipe("fast-94")) == wanted
-    assert batch_size(images, recipe("fast-94").with_values(least_steps=0)) == 500
-    assert batch_size(images, recipe("fast-94").with_values(batch_size=30)) == 30
+    size = (32, 32)
+    assert batch_size(images, size, recipe("fast-94")) == wanted
+    assert batch_size(images, size, recipe("fast-94").with_values(least_steps=0)) == 500
+    assert batch_size(images, size, recipe("fast-94").with_values(batch_size=30)) == 30
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(32, 500), (45, 500), (64, 256), (128, 64), (224, 64)])
+def test_large_images_get_smaller_batches(side, wanted):
+    assert batch_size(48_000, (side, side), recipe("fast-94")) == wanted
+    assert batch_size(48_000, (side, side), recipe("cnn-vgg")) == 128
 
 
 def test_a_network_for_one_size_cannot_grow(splits, tmp_path):
@@ -89,6 +96,16 @@ def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):
     assert run.record["trainable_parameters"] < run.record["parameters"]
     again = train(splits, settings, tmp_path / "again")
     assert again.record["model_digest"] == run.record["model_digest"]
+
+
+def test_photos_are_trained_on_by_the_recipe_that_is_chosen_without_weights(tmp_path):
+    for name, height, width in (("a", 70, 90), ("b", 90, 70)):
+        tinted_folders(tmp_path / "data", [name, name + "2"], 10, ord(name), height, width)
+    settings = recipe(BEST_SCRATCH).with_values(epochs=1, device="cpu", precision="f32")
+    run = train(tmp_path / "data", settings, tmp_path / "run")
+    card = Predictor(run.folder).card
+    assert (card.preprocess.stored, card.views, card.values["training"]["batch_size"]) == ((64, 64), 6, 64)
+    assert len(run.predictions("test")) == run.scores("test")["n"] > 0
 
 
 def test_a_budget_gives_a_whole_schedule(splits, tmp_path):

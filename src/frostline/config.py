@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 import typing
@@ -74,7 +75,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
-    least_steps: int = 0  # from scratch: smaller batches where an epoch would have fewer steps, but none below 64 images; 0: never
+    least_steps: int = 0  # from scratch: smaller batches, but of 64, where an epoch had fewer steps or images are large; 0: never
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
     find_lr: bool = False  # let a short test find the learning rate; ``lr`` is where it begins to look
@@ -104,7 +105,7 @@ class Settings:
 
     # which weights are kept
     monitor: Literal["accuracy", "loss"] = "accuracy"  # of validation: which epoch's weights are the best and are kept
-    patience: int = 0  # epochs without a better validation score before stopping; 0: never
+    patience: int = -1  # epochs without a better validation score before stopping; 0: never; -1: 5 for a dense head, else never
 
     # ending early
     stop_at: float = 0.0  # validation accuracy; 0: no
@@ -124,13 +125,18 @@ class Settings:
             raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                raise UserError(f"Setting '{field.name}' is not finite.", expected="finite numbers", received=repr(value))
 
     @property
     def changes_pixels(self) -> bool:
         """Whether training images are to be seen changed, and differently in every epoch."""
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
-    def with_values(self, **values: Any) -> Self:
+    def with_values(self, /, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``."""
         known = [field.name for field in fields(self)]
         for name in values:
@@ -140,20 +146,11 @@ class Settings:
 
     def with_assignments(self, assignments: list[str]) -> Self:
         """These settings with ``key=value`` texts applied, as ``--set`` takes them. Lists are separated by commas."""
-        values = {}
-        for text in assignments:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise UserError("--set takes key=value.", expected="for example --set lr=0.001", received=text)
-            values[name.strip().replace("-", "_")] = value.strip()
-        return self.with_values(**values)
+        return self.with_values(**assigned(assignments))
 
     def with_toml(self, path: Path) -> Self:
         """These settings with the values of a TOML file applied."""
-        try:
-            return self.with_values(**tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"Cannot read settings from {path}.", received=str(error)) from error
+        return self.with_values(**toml_values(path))
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
@@ -188,7 +185,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("least_steps", 0, 10_000),
     ("grow_from", 0, 4096),
     ("grow_share", 0, 1),
-    ("patience", 0, 100_000),
+    ("patience", -1, 100_000),
     ("cached_views", 0, 64),
     ("announce", 0, 1),
     ("drop_activations", 0, 0.9),
@@ -237,6 +234,25 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list of {_describe(get_args(hint)[0])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+
+
+def assigned(assignments: list[str]) -> dict[str, str]:
+    """Texts by the name of a setting, of ``key=value`` texts; the last of several for one name wins."""
+    values = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError("--set takes key=value.", expected="for example --set lr=0.001", received=text)
+        values[name.strip().replace("-", "_")] = value.strip()
+    return values
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """Values by the name of a setting, of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"Cannot read settings from {path}.", received=str(error)) from error
 
 
 def parse_gigabytes(text: str | None) -> float | None:

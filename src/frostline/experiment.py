@@ -30,6 +30,7 @@ from frostline.predictions import Predictions
 from frostline.preparing import Prepared, prepare
 from frostline.preparing import load_data as load_data
 from frostline.progress import say
+from frostline.recipes import model_name
 from frostline.records import json_record
 from frostline.runs import Run
 from frostline.speed import speed_of
@@ -178,7 +179,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     rows, probabilities = trained.validation
     card = {
-        "name": settings.recipe,
+        "name": model_name(settings),
         "frostline": frostline.__version__,
         "classes": list(splits.classes),
         "preprocess": trained.preprocess.as_dict(),
@@ -262,4 +263,4 @@ def _keep(name: str, predictions: Predictions, run: Run, notes: Sequence[str] = 
 
 
 def _draw(trained: Trained, settings: Settings, run: Run) -> None:
-    draw_pictures(run, settings.recipe, trained.record)
+    draw_pictures(run, model_name(settings), trained.record)

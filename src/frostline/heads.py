@@ -1,7 +1,7 @@
 """Above the frost line: a head is fitted on features, what is chosen is chosen on validation, and a temperature is kept.
 
 Linear heads (logistic, ridge) sweep ``l2`` on validation and are then refitted on training and validation rows together with
-what was chosen. Dense heads are trained by the one loop and keep the weights that did best on validation.
+what was chosen. Dense heads are trained by the one loop, with early stopping, and keep the weights that did best on validation.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from frostline.progress import stage
 from frostline.stopping import StopRule
 
 Labels = NDArray[np.int64]
+#: Epochs without a better validation score before a dense head's training stops, where the settings leave that open.
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,15 @@ def _dense(
     head = make_head(settings.head, len(found.moments.x), len(found.moments.y), settings.seed)
     train = from_stored(found.train.features, found.train.dtype)
     validation = from_stored(found.validation.features, found.validation.dtype)
-    settings = settings.with_values(cutmix=0.0)  # of a fine-tuning whose maps are mixed: features are no maps
+    patience = PATIENCE if settings.patience < 0 else settings.patience
+    settings = settings.with_values(cutmix=0.0, patience=patience)  # cutmix: of a fine-tuning's maps, and features are none
     balanced = settings.balance == "sampling"
     batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
     judging = FeatureBatches(validation, judged, 4096, device=device)
     fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
     log_p = predict_log_probs(head, judging, settings)
     head = head.cpu().eval()
-    record = {"head": settings.head, **fitted.record()}
+    record = {"head": settings.head, "patience": patience, "head_ended": fitted.reason, **fitted.record()}
     return _finished(head, copy.deepcopy(head), log_p, record, recorded_temperature(log_p, judged))
 
 

@@ -133,7 +133,7 @@ def _rule(text: str) -> tuple[str, float | None]:
         factor = None if rate == "frozen" else float(rate)
     except ValueError:
         pattern, factor = "", None
-    if not pattern:
+    if not pattern or (factor is not None and not math.isfinite(factor)):
         raise UserError("A rate is a pattern of names and a factor.", expected="head.*=10 or upper.*=frozen", received=text)
     return pattern, factor
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from frostline.choosing import settled_for_data
 from frostline.config import Settings
 from frostline.data.edits import edited
 from frostline.data.imageset import Source, Splits
@@ -31,9 +33,12 @@ class Prepared:
     seconds: float
 
 
-def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
-    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``."""
-    return _loaded(data, settings or Settings())[1]
+def load_data(data: str | Path, settings: Settings | str | None = None, **values: Any) -> Splits:
+    """Images of a place as disjoint train, validation and test; see ``data.sources``, ``data.splits`` and ``data.edits``.
+
+    ``settings`` and ``values``, for example ``group="patient"``, as in ``train``; but where none are given no recipe is chosen.
+    """
+    return _loaded(data, settled_for_data(settings, values))[1]
 
 
 def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwrite: bool, resume: bool) -> Prepared:

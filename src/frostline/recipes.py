@@ -98,7 +98,10 @@ _SMALL_IMAGES: dict[str, Any] = {
 
 
 def cnn_small() -> Settings:
-    """``frostline train cifar10 --recipe cnn-small``: source D's network from scratch."""
+    """``frostline train cifar10 --recipe cnn-small``: source D's network from scratch.
+
+    6 minutes with tests running beside; 84.7 % (83.6 to 85.6, one seed).
+    """
     return Settings(network="cnn-small", epochs=16, lr=0.05, shift=2, **_SMALL_IMAGES)
 
 
@@ -140,7 +143,8 @@ _FAST: dict[str, Any] = {
 def fast_94() -> Settings:
     """``frostline train cifar10 --recipe fast-94``: whitening, Muon, alternating mirrors, and images that grow from 20 pixels.
 
-    11 minutes; 93.4 % (92.6 to 94.0, one seed, six views): not yet what its name says.
+    Taken where no recipe is named and no pretrained weights can be had. 11 minutes; 93.4 % (92.6 to 94.0, one seed, six views): not
+    yet what its name says.
     """
     return Settings(**_FAST, epochs=8)
 
@@ -243,7 +247,7 @@ RECIPES: dict[str, Callable[[], Settings]] = {
     "fast-96": fast_96,
 }
 #: Taken where no recipe is named: the frozen recipe that does best for its time, and the scratch recipe where there are no weights.
-BEST_FROZEN, BEST_SCRATCH = "densenet169-frozen", "cnn-vgg"
+BEST_FROZEN, BEST_SCRATCH = "densenet169-frozen", "fast-94"
 
 
 def recipe(name: str) -> Settings:
@@ -251,3 +255,12 @@ def recipe(name: str) -> Settings:
     if name not in RECIPES:
         raise UserError(f"There is no recipe '{name}'.", received=name, hint=nearest(name, list(RECIPES)))
     return RECIPES[name]().with_values(recipe=name)
+
+
+def model_name(settings: Settings) -> str:
+    """What a model of these settings is called: by its recipe, and its network or backbone where that is not the recipe's own."""
+    own = RECIPES.get(settings.recipe)
+    part = "network" if settings.kind == "scratch" else "backbone"
+    if own is None or (getattr(own(), part), own().kind) == (getattr(settings, part), settings.kind):
+        return settings.recipe
+    return f"{settings.recipe} with {getattr(settings, part)}"

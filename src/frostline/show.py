@@ -238,7 +238,7 @@ def models() -> None:
     table.add_row("cifar-fast", "inside the package", "32 px", "32 px")
     console.print(table)
     console.print("Any other: --set backbone=timm:NAME")
-    console.print(f"From scratch: {', '.join(NETWORKS)} (--set kind=scratch --set network=NAME)")
+    console.print(f"From scratch: {', '.join(NETWORKS)} (--set network=NAME)")
 
 
 def cache() -> None:

@@ -36,6 +36,8 @@ from frostline.trained import Trained, judged_by_graph
 JUDGED = 500
 #: Batches that shrink for the sake of ``least_steps`` keep so many images (measured: docs/log.md).
 FEWEST = 64
+#: Pixels that these batches have at most: as many images of 64×64 as take 2 GiB to train ``fast-small`` in bf16.
+MOST_PIXELS = 2**20
 #: Side to which photos are reduced for a network that is trained from scratch.
 PHOTOS = 64
 
@@ -104,7 +106,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     batches = ArrayBatches(
         train,
         splits.train.labels,
-        batch_size(len(train), settings),
+        batch_size(len(train), stored, settings),
         seed=settings.seed,
         shuffle=True,
         balanced=settings.balance == "sampling",
@@ -119,14 +121,15 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging, served
 
 
-def batch_size(images: int, settings: Settings) -> int:
-    """Images in a batch of training: the settings', or fewer where so few ``images`` would give less than ``least_steps`` steps.
+def batch_size(images: int, size: tuple[int, int], settings: Settings) -> int:
+    """Images of ``size`` (H, W) in a batch of training: the settings', or fewer where ``least_steps`` is set.
 
+    Fewer, where so few ``images`` would give less than ``least_steps`` steps or where a batch would have more than ``MOST_PIXELS``.
     Batches do not shrink below ``FEWEST``: a step of Muon is as long however few images it comes from, and goes astray.
     """
     if not settings.least_steps:
         return settings.batch_size
-    return min(settings.batch_size, max(FEWEST, images // settings.least_steps))
+    return min(settings.batch_size, max(FEWEST, min(images // settings.least_steps, MOST_PIXELS // (size[0] * size[1]))))
 
 
 def _check_sizes(network: nn.Module, sizes: Sequence[tuple[int, int]], settings: Settings) -> None:

@@ -230,6 +230,6 @@ class Training:
         settings = self.settings
         if len(self.history) >= settings.epochs:
             return f"all {settings.epochs} epochs were run"
-        if settings.patience and len(self.history) - self.best.row["epoch"] >= settings.patience:
+        if settings.patience > 0 and len(self.history) - self.best.row["epoch"] >= settings.patience:
             return f"no better validation {settings.monitor} in {settings.patience} epochs"
         return ""

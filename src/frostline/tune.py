@@ -21,6 +21,7 @@ from frostline.errors import UserError
 from frostline.experiment import trained_on
 from frostline.files import digest_json, write_text
 from frostline.progress import say
+from frostline.recipes import model_name
 from frostline.runs import Run
 from frostline.stopping import StopRule
 
@@ -204,7 +205,7 @@ def _write(rows: list[dict[str, Any]], study: Any, settings: Settings, out: Path
     try:
         from frostline.plots_search import trials
 
-        trials(rows, out / PICTURE, f"{settings.recipe}: {len(rows)} trials")
+        trials(rows, out / PICTURE, f"{model_name(settings)}: {len(rows)} trials")
     except UserError as error:
         say(f"No picture: {error}", "yellow")
 

@@ -19,7 +19,7 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.frozen import _loaded
 from frostline.models.backbones import BACKBONES
-from frostline.models.weights import architecture_of, at_hand, check_there, load
+from frostline.models.weights import architecture_of, at_hand, check_there, kept, load
 from frostline.preprocess import stored_image
 
 NAME, SIZE = "timm:test_resnet", (64, 64)
@@ -320,6 +320,7 @@ def offline(monkeypatch, tmp_path):
         assert local_files_only, "the hub client's own retries take a minute"
         raise OSError("not in the cache")
 
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(urllib.request, "urlopen", refused)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
@@ -335,6 +336,28 @@ def test_without_a_network_it_says_how_to_give_a_folder(offline):
     assert "config.json" in caught.value.hint
     assert len(offline) == 1
     assert not at_hand("densenet169")
+
+
+def test_told_to_stay_offline_it_asks_nobody(offline, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert not at_hand("densenet169")
+    with pytest.raises(UserError, match="could not be had from timm's hub") as caught:
+        load("densenet169", SIZE)
+    assert "HF_HUB_OFFLINE" in caught.value.received
+    assert offline == []
+
+
+def test_weights_are_kept_where_both_files_are(offline, monkeypatch):
+    import huggingface_hub
+
+    there = {("timm/mobilenetv2_100.ra_in1k", file) for file in ("config.json", "model.safetensors")}
+    there.add(("timm/densenet169.tv_in1k", "config.json"))
+    found = lambda repository, file: "there" if (repository, file) in there else None  # noqa: E731
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", found)
+    assert [kept(name) for name in ("mobilenetv2", "densenet169", "cifar-fast")] == [True, False, True]
+    assert [at_hand(name) for name in ("mobilenetv2", "densenet169")] == [True, False]
 
 
 def test_what_the_hub_has_is_loaded_like_a_folder(offline, monkeypatch, tiny_weights):

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from typer.testing import CliRunner
 
 from frostline.cli import app
 from frostline.errors import UserError
+from frostline.reporting.document import Table
+from frostline.reporting.facts import gather
+from frostline.reporting.making import training
 from frostline.reporting.write import report
 from frostline.runs import Run
 
@@ -153,6 +157,16 @@ def test_the_sections_are_those_that_were_asked_for(page: Page) -> None:
         *("Verdict", "Contents", "Objective", "Data", "Architecture", "Preprocessing", "Training strategy", "Metrics"),
         *("Stages compared", "Models compared", "Why this model", "Deployment", "Insights", "Limits", "How it was measured"),
     ]
+
+
+def test_a_patience_that_was_left_open_is_the_one_that_was_used(runs: list[Path], out: Path) -> None:
+    assert "\n| patience" not in (out / "report.md").read_text("utf-8")  # nothing there has a dense head
+    facts = gather([Run.open(runs[2])])
+    for values, shown in (({}, "5"), ({"patience": 2}, "2")):
+        (run,) = facts.runs
+        dense = replace(run, card={**run.card, "training": {**run.training, "patience": 5}}, settings={**run.settings, **values})
+        rows = [row for block in training(replace(facts, runs=(dense,))).blocks if isinstance(block, Table) for row in block.rows]
+        assert [row[1] for row in rows if row[0] == "patience"] == [shown]
 
 
 def test_the_verdict_is_three_sentences_of_computed_figures(runs: list[Path], page: Page) -> None:

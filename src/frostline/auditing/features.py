@@ -46,7 +46,7 @@ def settings_for(backbone: str | None, weights: str | None, device: str | None) 
         if device is not None:
             raise UserError("A device is for a network.", received=f"--device {device}", hint="--backbone densenet169")
         return None
-    settings = Settings(backbone=backbone) if backbone is not None else choose(str(weights))[0]
+    settings = Settings(backbone=backbone) if backbone is not None else choose({"weights": str(weights)})[0]
     return settings.with_values(weights=weights or "", device=device or "auto")
 
 

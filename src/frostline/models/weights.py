@@ -22,6 +22,9 @@ from frostline.models.cnn import WithMap
 from frostline.models.hub_config import KERNELS, HubConfig, read_config
 from frostline.models.layers import seeded
 
+#: What a hub repository of timm's holds that is needed here.
+_FILES = ("config.json", "model.safetensors")
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -141,15 +144,14 @@ def _repository(row: Backbone) -> str:
 
 def _download(name: str, repository: str) -> Path:
     """The local folder of a hub repository; fetched on first use, and then no network is asked."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    files = ("config.json", "model.safetensors")
     try:
         try:
-            paths = [hf_hub_download(repository, file, local_files_only=True) for file in files]
+            paths = [hf_hub_download(repository, file, local_files_only=True) for file in _FILES]
         except OSError:  # not in the hub client's cache: ask once whether the hub answers, for its own retries take a minute
-            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
-            paths = [hf_hub_download(repository, file) for file in files]
+            _ask_hub(10)
+            paths = [hf_hub_download(repository, file) for file in _FILES]
     except Exception as error:  # the hub client raises many kinds: no network, no such file, proxy, disk
         raise UserError(
             f"The weights of '{name}' ({repository}) could not be had from timm's hub.",
@@ -266,21 +268,40 @@ def _digest(network: Any, arguments: dict[str, Any]) -> str:
 def architecture_of(weights: str) -> str:
     """timm's name of the network that a folder of weights is for; a bare file does not say, which is a ``UserError``."""
     path = Path(weights).expanduser()
-    if path.is_file():
-        raise UserError(f"{path.name} does not say which network it is for.", hint="--recipe NAME, see 'frostline recipes'")
-    return read_config(path).architecture.split(".")[0]
+    architecture = "" if path.is_file() else read_config(path).architecture.split(".")[0]
+    if not architecture:
+        raise UserError(
+            f"{path.name} does not say which network it is for.",
+            hint="--recipe NAME, see 'frostline recipes', or --set backbone=NAME",
+        )
+    return architecture
 
 
-def at_hand(name: str) -> bool:
-    """Whether a backbone's weights are kept here already, or the hub answers within three seconds."""
-    from huggingface_hub import constants, try_to_load_from_cache
+def kept(name: str) -> bool:
+    """Whether a backbone's weights can be had without a network: from the hub client's cache, or from inside the package."""
+    from huggingface_hub import try_to_load_from_cache
 
     if name == inside.BACKBONE:
         return True
-    if isinstance(try_to_load_from_cache(_repository(find(name)), "model.safetensors"), str):
+    repository = _repository(find(name))
+    return all(isinstance(try_to_load_from_cache(repository, file), str) for file in _FILES)
+
+
+def at_hand(name: str) -> bool:
+    """Whether a backbone's weights are kept here already, or the hub may be asked and answers within three seconds."""
+    if kept(name):
         return True
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3).close()
+        _ask_hub(3)
     except (OSError, ValueError):
         return False
     return True
+
+
+def _ask_hub(seconds: float) -> None:
+    """Ask once whether timm's hub answers; an ``OSError`` where it does not, or where HF_HUB_OFFLINE forbids to ask."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set, so no network is asked")
+    urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=seconds).close()

@@ -35,7 +35,7 @@ class Judged:
 
     Attributes:
         name: unique among the runs of a report.
-        model: the recipe, or what the model's card calls it.
+        model: what the model's card calls it, or the recipe.
         run: for its pictures.
         record: of ``Run.finish``.
         settings, data, environment, timings, card: the JSON records.
@@ -157,7 +157,7 @@ def _judged(run: Run, row: Record, curve: list[tuple[float, float]]) -> Judged:
     card = records[CARD]
     return Judged(
         name=row["name"],
-        model=str(records[SETTINGS].get("recipe") or card.get("name", "")),
+        model=str(card.get("name") or records[SETTINGS].get("recipe", "")),
         run=run,
         record=dict(run.record),
         settings=records[SETTINGS],

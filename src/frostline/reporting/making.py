@@ -88,7 +88,7 @@ def training(facts: Facts) -> Section:
     """How each model was trained, what was chosen on validation, and its curves."""
     keys = (*_ANY[:1], *_PRETRAINED, *_LOOP, *_ANY[1:])
     rows = [("way", *(or_dash(run.architecture.get("kind")) for run in facts.runs))]
-    rows += [(key.replace("_", " "), *(_setting(run.settings, key) for run in facts.runs)) for key in keys]
+    rows += [(key.replace("_", " "), *(_setting(_as_used(run), key) for run in facts.runs)) for key in keys]
     rows.append(("l2, chosen", *(or_dash(run.training.get("l2")) for run in facts.runs)))
     rows.append(("temperature, fitted", *(number(run.card.get("temperature"), ".3f") for run in facts.runs)))
     rows.append(("best validation accuracy", *(percent(run.training.get("validation_accuracy")) for run in facts.runs)))
@@ -110,6 +110,12 @@ def training(facts: Facts) -> Section:
 def _first_seen(facts: Facts) -> Any:
     seen = [stage for run in facts.runs for stage in run.timings]
     return seen.index
+
+
+def _as_used(run: Judged) -> Record:
+    """The settings, a patience that they leave open being what this way of training made of it: a dense head's, else none."""
+    left_open = run.settings.get("patience") == -1
+    return {**run.settings, "patience": run.training.get("patience", 0)} if left_open else run.settings
 
 
 def _setting(settings: Mapping[str, Any], key: str) -> str:
