@@ -20,8 +20,10 @@ def evaluate(
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="Judge on corrupted images instead; the record and its pictures go to --out.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="With --corruptions: the folder of the record and its pictures.")] = Path("shift"),
-    most: Annotated[int, typer.Option(min=0, help="With --corruptions: so many images only. 0: all.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="With --corruptions: the folder of the record and its pictures. Default: shift.")
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=0, help="With --corruptions: so many images only. Default: all.")] = None,
     precision: PrecisionOption = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -30,18 +32,28 @@ def evaluate(
     from frostline import show
     from frostline.judge import evaluate as judge
 
+    _check_together(corruptions, save, out, most)
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
     if corruptions:
         from frostline.shifts.shift import judge_shift, keep
 
-        record = judge_shift(model, data, split, most=most, **options)
-        keep(record, out, model.name)
-        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, out)
+        folder = out or Path("shift")
+        record = judge_shift(model, data, split, most=most or 0, **options)
+        keep(record, folder)
+        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, folder)
         return
     predictions, scores = judge(model, data, split, **options)
     if save is not None:
         predictions.save(save)
     typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+
+
+def _check_together(corruptions: bool, save: Path | None, out: Path | None, most: int | None) -> None:
+    """Options of ``evaluate`` that exclude one another."""
+    if corruptions and save is not None:
+        raise typer.BadParameter("--corruptions keeps no predictions, so there is nothing for --save: leave one of them out.")
+    if not corruptions and (out is not None or most is not None):
+        raise typer.BadParameter("--out and --most go with --corruptions; predictions are written with --save.")
 
 
 def inspect(
