@@ -33,6 +33,7 @@ from frostline.runs import DATA, Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
 from frostline.trained import Trained, licences_of
+from frostline.verified import ROW_ORDER
 
 
 def load_data(data: str | Path, settings: Settings | None = None) -> Splits:
@@ -119,6 +120,7 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
         "total_seconds": round(stop.elapsed(), 3),
         "model_digest": digest,
         "test_accuracy": accuracy,
+        **ROW_ORDER,
         **({"stages": stages} if stages else {}),
         **(_how_sure(run) if splits.test is not None else {}),
         "blocks": blocks({name: weight.shape for name, weight in trained.weights.items()}, trained.architecture),
@@ -246,7 +248,8 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
     rows, p = trained.validation
-    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), p)), run)
+    order = np.argsort(rows)  # training has an order of its own; what is kept stands in the data's, as its fingerprint does
+    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows[order]), p[order])), run)
     if splits.test is None:
         return None
     with run.timing("test"):
@@ -292,9 +295,5 @@ def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
         plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
     for name in run.splits:
         scores = run.scores(name)
-        plots.confusion(scores["confusion"], scores_classes(scores), draw(f"confusion_{name}"), f"{title} · {name}")
-
-
-def scores_classes(scores: dict[str, Any]) -> list[str]:
-    """Class names in order, from a record of scores."""
-    return [row["class"] for row in scores["per_class"]]
+        classes = [row["class"] for row in scores["per_class"]]
+        plots.confusion(scores["confusion"], classes, draw(f"confusion_{name}"), f"{title} · {name}")
