@@ -92,10 +92,11 @@ def compare(
 ) -> None:
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
-    from frostline.compare import pairs, stated, table
+    from frostline.compare import distinct, pairs, stated, table
     from frostline.runs import Run
 
     opened = [Run.open(folder) for folder in runs]
+    distinct(opened)
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
     known = stated(opened)
     if json:

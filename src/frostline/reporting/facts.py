@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.calibrate import apply_temperature, expected_calibration_error
-from frostline.compare import curves, pairs, stated, table
+from frostline.compare import curves, distinct, pairs, stated, table
 from frostline.errors import UserError
 from frostline.files import digest_json
 from frostline.layers import blocks, weight_shapes
@@ -121,17 +121,18 @@ def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
     """Read and check everything.
 
     Raises:
-        UserError: a run is missing, changed, or claims what its predictions do not give; two runs were judged on different
-            images; a run has no predictions at all; the inspection is of other data.
+        UserError: a run is missing, changed, named twice, or claims what its predictions do not give; two runs were judged on
+            different images; a run has no predictions at all; the inspection is of other data.
     """
     if not opened:
         raise UserError("A report needs a run.", expected="one or more folders that 'frostline train' made")
+    distinct(opened)
     for run in opened:
         check_record(run)
     split = _common_split(opened)
     rows = table(opened, split)
-    found = zip(opened, rows, curves(opened).values(), strict=True)
-    runs = tuple(_judged(run, row, curve) for run, row, curve in found)
+    found = zip(opened, rows, curves(opened), strict=True)
+    runs = tuple(_judged(run, row, curve) for run, row, (_, curve) in found)
     tests = pairs(opened, split) if len(opened) > 1 else []
     looked, pictures = _inspection(inspection, runs) if inspection else ({}, {})
     return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split))

@@ -225,8 +225,8 @@ def _compared(facts: Facts) -> list[Figure]:
         known = [run.row for run in facts.runs if run.row[key]]
         if len(known) < 2:
             continue
-        points = {row["name"]: (float(row[key]), float(row["accuracy"])) for row in known}
-        best = pareto_front(list(points.values()))
+        points = [(str(row["name"]), (float(row[key]), float(row["accuracy"]))) for row in known]
+        best = pareto_front([point for _, point in points])
         front = listed([known[i]["name"] for i in best])
         alt = f"Accuracy against {label}, logarithmic. Nothing beats {front} in both."
         figures.append(
