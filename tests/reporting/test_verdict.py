@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reported import finished_run
+from reported import finished_run, kept_run
 
 from frostline.reporting.facts import Facts, all_wrong, gather, uncalibrated
 from frostline.reporting.verdict import confuses, fix, justification, mixed_up, pairs_in_words, ship
@@ -34,6 +34,16 @@ def test_validation_chooses_and_test_may_disagree_aloud(tmp_path: Path) -> None:
     wrong = Facts(found.runs, found.split, found.pairs, found.stated, {}, {}, chosen=0)
     assert "but strong is better on test, so look at both" in ship(wrong)
     assert any(sentence.startswith("Against the choice: ") for sentence in justification(wrong))
+
+
+def test_nothing_is_weakest_where_no_image_is_of_a_known_class(tmp_path: Path) -> None:
+    lost = kept_run(tmp_path / "lost", finished_run(tmp_path / "whole", 3.0), "test", "validation", unknown=True)
+    found = gather([Run.open(lost)])
+    assert confuses(found) == (
+        "only images of classes that it does not know; it made 120 mistakes on 120 images, and none of these is of a class that "
+        "lost knows."
+    )
+    assert ship(found).startswith("None of these yet: the best, lost, is right on 0.00 % ")
 
 
 def test_equals_are_said_to_be_inseparable_and_the_choice_is_of_the_first_named(tmp_path: Path) -> None:

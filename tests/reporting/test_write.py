@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from forged import forge
 from PIL import Image
-from reported import finished_run
+from reported import finished_run, kept_run
 from typer.testing import CliRunner
 
 from frostline.cli import app
@@ -281,6 +281,18 @@ def test_a_run_of_predictions_alone_is_reported_with_what_it_lacks(tmp_path: Pat
         "Thresholds and label sets need predictions of both",
     ):
         assert said in text
+
+
+def test_images_of_no_known_class_alone_can_be_reported_on(tmp_path: Path) -> None:
+    lost = [
+        kept_run(tmp_path / name, finished_run(tmp_path / f"whole-{name}", skill), "test", "validation", unknown=True)
+        for name, skill in (("one", 1.0), ("two", 3.0))
+    ]
+    report(lost, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "none of these is of a class that two knows" in text
+    assert "No row has a known class" in text
+    assert "null" not in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8").partition("\n---\n")[0]
 
 
 def test_what_others_state_is_marked_so_where_the_data_are_theirs(tmp_path: Path, out: Path) -> None:

@@ -89,12 +89,13 @@ def confuses(facts: Facts) -> str:
             f"Nothing that these {scores['n']:,} images show: it made no mistake on them, which allows for up to {percent(high)}."
         )
     pairs = mixed_up(scores, [row["class"] for row in scores["per_class"]])
-    weakest = min((row for row in scores["per_class"] if row["support"]), key=lambda row: row["f1"])
+    weakest = min((row for row in scores["per_class"] if row["support"]), key=lambda row: row["f1"], default=None)
     most = pairs_in_words(pairs) or "only images of classes that it does not know"
-    return (
-        f"{most}; it made {counted(mistakes, 'mistake')} on {scores['n']:,} images, and "
-        f"the weakest class of {best.name} is {weakest['class']}, with an F1 of {weakest['f1']:.3f}."
-    )
+    if weakest is None:
+        weak = f"none of these is of a class that {best.name} knows"
+    else:
+        weak = f"the weakest class of {best.name} is {weakest['class']}, with an F1 of {weakest['f1']:.3f}"
+    return f"{most}; it made {counted(mistakes, 'mistake')} on {scores['n']:,} images, and {weak}."
 
 
 def pairs_in_words(pairs: list[tuple[str, str, int]], most: int = 3) -> str:
