@@ -445,6 +445,14 @@ def test_compare_as_json(run, tmp_path):
     assert (pair["only_a"], pair["only_b"], pair["p"]) == (4, 0, 0.125)
 
 
+def test_compare_with_itself_is_refused(run, tmp_path):
+    folder = finished_run(tmp_path / "runs" / "a", 4)
+    for other in (folder, tmp_path / "runs" / ".." / "runs" / "a"):
+        code, out, err = run("compare", folder, other)
+        assert (code, out) == (2, "")
+        assert "The run a is named twice" in err
+
+
 def test_compare_one_run_and_none(run, tmp_path):
     code, out, _ = run("compare", finished_run(tmp_path / "only", 3), "--json")
     assert (code, json.loads(out)["pairs"]) == (0, [])

@@ -164,7 +164,9 @@ def test_a_curve_has_every_moment_at_which_something_was_judged(tmp_path: Path) 
         run.write_predictions("validation", with_hits(90))
         run.finish({"training_seconds": 60.0})
     found = compare.curves([Run.open(tmp_path / "tuned")])
-    assert [(round(seconds), accuracy) for seconds, accuracy in found["tuned"]] == [(23, 0.5), (40, 0.75), (52, 0.8), (60, 0.9)]
+    ((name, points),) = found
+    assert name == "tuned"
+    assert [(round(seconds), accuracy) for seconds, accuracy in points] == [(23, 0.5), (40, 0.75), (52, 0.8), (60, 0.9)]
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_moment_that_had_it() -> None:
@@ -181,7 +183,30 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_a_run_that_tells_no_time_has_no_curve(tmp_path: Path) -> None:
-    assert compare.curves([finished(tmp_path / "a", with_hits(90))]) == {"a": []}
+    assert compare.curves([finished(tmp_path / "a", with_hits(90))]) == [("a", [])]
+
+
+def test_every_run_keeps_its_curve_whatever_it_is_called(tmp_path: Path) -> None:
+    runs = []
+    for place, hits in (("one", 80), ("two", 90)):
+        with Run.create(tmp_path / place / "run") as run:
+            run.write_predictions("validation", with_hits(hits))
+            run.finish({"training_seconds": 60.0})
+        runs.append(Run.open(tmp_path / place / "run"))
+    assert compare.curves(runs) == [(str(run.folder), [(60.0, hits)]) for run, hits in zip(runs, (0.8, 0.9), strict=True)]
+
+
+def test_a_run_named_twice_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    finished(tmp_path / "a", with_hits(80))
+    finished(tmp_path / "b", with_hits(80))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    compare.distinct(runs := [Run.open(tmp_path / "a"), Run.open(tmp_path / "b")])
+    with pytest.raises(UserError, match="named twice"):
+        compare.distinct([*runs, runs[1]])
+    for other in (tmp_path / "a", tmp_path / "b" / ".." / "a", tmp_path / "link"):
+        with pytest.raises(UserError, match="The run a is named twice") as refused:
+            compare.distinct([Run.open(tmp_path / "a"), Run.open(tmp_path / "b"), Run.open(other)])
+        assert refused.value.received == f"{tmp_path / 'a'} and {other}, which are one folder"
 
 
 def test_what_others_state_stands_beside_runs_on_the_same_data_and_says_so(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 from frostline.stopping import StopRule
+from frostline.verified import check_record, verified
 
 CLASSES = ["10", "2", "nut"]
 SCRATCH = Settings(
@@ -132,6 +133,13 @@ def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     assert (again.predicted == kept.predicted).all()
     assert run.record["trainable_parameters"] == 96 * 3 + 3
     Run.open(run.folder).verify()
+
+
+def test_what_is_kept_stands_in_the_order_of_the_data_and_bears_the_record_out(first, folders, frozen):
+    run, splits = Run.open(first[0].folder), load_data(folders, frozen)
+    for images in (splits.validation, splits.test):
+        assert verified(run, images.name).ids.tolist() == images.ids.tolist()
+    check_record(run)
 
 
 def test_the_graph_computes_what_the_saved_weights_and_the_temperature_say(first, folders, frozen):
@@ -326,6 +334,7 @@ def test_stop_at_leaves_a_finished_model_of_what_was_seen(folders, frozen, tmp_p
     assert points[-1]["validation_accuracy"] >= 0.5
     assert all(point["validation_accuracy"] < 0.5 for point in points[:-1])
     assert run.scores("test")["n"] == 30
+    assert len(verified(Run.open(run.folder), "validation")) == 8
 
 
 @pytest.mark.usefixtures("small_blocks")

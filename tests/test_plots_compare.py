@@ -13,11 +13,11 @@ from frostline.plots_compare import _duration, accuracy_against_seconds, pareto
 
 pytest.importorskip("matplotlib")
 
-CURVES = {
-    "fast-94": [(20.0, 0.6), (100.0, 0.9), (400.0, 0.94)],
-    "mobilenetv2-frozen": [(110.0, 0.88)],
-    "nothing": [],
-}
+CURVES: list[tuple[str, list[tuple[float, float]]]] = [
+    ("fast-94", [(20.0, 0.6), (100.0, 0.9), (400.0, 0.94)]),
+    ("mobilenetv2-frozen", [(110.0, 0.88)]),
+    ("nothing", []),
+]
 
 
 def test_every_run_with_a_point_has_its_line(tmp_path: Path, figures: list[Any]) -> None:
@@ -34,14 +34,20 @@ def test_every_run_with_a_point_has_its_line(tmp_path: Path, figures: list[Any])
 
 
 def test_more_runs_than_colours_differ_in_dashes(tmp_path: Path, figures: list[Any]) -> None:
-    accuracy_against_seconds({f"run {number}": [(1.0, 0.5), (2.0, 0.6)] for number in range(12)}, tmp_path / "p.png", "many")
+    accuracy_against_seconds([(f"run {number}", [(1.0, 0.5), (2.0, 0.6)]) for number in range(12)], tmp_path / "p.png", "many")
     lines = [line for line in figures[0].axes[0].lines if not line.get_label().startswith("_")]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
 
 
+def test_runs_of_one_name_have_a_line_each(tmp_path: Path, figures: list[Any]) -> None:
+    accuracy_against_seconds([("run", [(1.0, 0.5)]), ("run", [(2.0, 0.6)])], tmp_path / "p.png", "two")
+    labels = [line.get_label() for line in figures[0].axes[0].lines if not line.get_label().startswith("_")]
+    assert labels == ["run: 50.0 % after 1 s", "run: 60.0 % after 2 s"]
+
+
 def test_no_run_with_a_time_is_the_persons_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="tells when"):
-        accuracy_against_seconds({"a": []}, tmp_path / "p.png", "none")
+        accuracy_against_seconds([("a", [])], tmp_path / "p.png", "none")
     assert not (tmp_path / "p.png").exists()
 
 

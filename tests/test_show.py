@@ -110,3 +110,10 @@ def test_the_table_of_runs_is_whole_in_a_narrow_terminal(capsys, monkeypatch, fi
     printed = capsys.readouterr().out
     assert row(printed, "one-of-a-longer-name")[2] == "100.00 % [34.24, 100.00]"
     assert "…" not in printed
+
+
+@pytest.mark.parametrize(("n", "said"), [([12, 12], "2 seeds, 12 test images each"), ([12, 1300], "2 seeds, 12 to 1,300 test")])
+def test_seeds_say_how_many_images_each_was_judged_on(n, said, tmp_path, capsys):
+    each = {"values": [0.5, 0.7], "mean": 0.6, "interval": [0.4, 0.8], "standard_deviation": 0.14}
+    show.spread({"seeds": [3, 4], "n": n, "accuracy": each, "macro_f1": each}, tmp_path)
+    assert said in " ".join(capsys.readouterr().out.split())

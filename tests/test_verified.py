@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from frostline.errors import UserError
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.runs import Run
-from frostline.verified import check_record, differences, verified
+from frostline.verified import ROW_ORDER, check_record, differences, evidence, verified
 
 
 def predictions(n: int = 40, wrong: int = 6, name: str = "test") -> Predictions:
@@ -40,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     both = {"test": test, "validation": validation, "test-head": predictions(wrong=9)}
     counts = {"test": {"images": 40, "classes": {"a": 14, "b": 13, "c": 13}}, "validation": {"images": 30, "classes": {}}}
     with Run.create(tmp_path / "run") as run:
-        run.write_data({"counts": counts, "fingerprints": {"test": fingerprint(test)}})
+        run.write_data({"counts": counts, "fingerprints": {name: fingerprint(both[name]) for name in ("test", "validation")}})
         for split, judged in both.items():
             run.write_predictions(split, judged)
             run.write_scores(split, score(judged))
@@ -144,6 +145,97 @@ def test_rows_of_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
     forge(folder, "predictions/test.npz", lambda _: saved(predictions(name="others"), tmp_path))
     with pytest.raises(UserError, match="not of the images and true classes in its record"):
         verified(Run.open(folder))
+
+
+def test_validation_of_other_images_is_refused_before_it_chooses_anything(folder: Path, tmp_path: Path) -> None:
+    others = predictions(30, 3, "others")
+    forge(folder, "predictions/validation.npz", lambda _: saved(others, tmp_path))
+    forge(folder, "scores/validation.json", lambda _: json.dumps(score(others)).encode())
+    for look in (check_record, lambda run: verified(run, "validation"), lambda run: compare.table([run])):
+        with pytest.raises(UserError, match="validation predictions of run are not of the images and true classes in its record"):
+            look(Run.open(folder))
+    assert len(verified(Run.open(folder), "test")) == 40
+
+
+def test_two_validation_labels_changed_places_are_refused(folder: Path, tmp_path: Path) -> None:
+    p = predictions(30, 3, "validation")
+    labels = p.labels.copy()
+    labels[[0, 1]] = labels[[1, 0]]
+    forge(folder, "predictions/validation.npz", lambda _: saved(replace(p, labels=labels), tmp_path))
+    forge(folder, "scores/validation.json", lambda _: json.dumps(score(replace(p, labels=labels))).encode())
+    with pytest.raises(UserError, match="not of the images and true classes"):
+        verified(Run.open(folder), "validation")
+
+
+def test_images_are_compared_where_nothing_is_counted_too(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run") as run:
+        run.write_data({"fingerprints": {"test": fingerprint(predictions())}})
+        run.write_predictions("test", predictions(name="others"))
+        run.finish({})
+    with pytest.raises(UserError, match="not of the images and true classes"):
+        verified(Run.open(tmp_path / "run"))
+
+
+def judged_run(folder: Path, p: Predictions, data: dict[str, Any], seen: Predictions | None = None, **record: Any) -> Run:
+    """A run of validation predictions, whose model keeps a list of seen images where there is one."""
+    with Run.create(folder) as run:
+        run.write_data({"counts": {"validation": {"images": 30, "classes": {}}}, **data})
+        run.write_predictions("validation", p)
+        run.model_folder.mkdir()
+        (run.model_folder / "model.json").write_text(json.dumps({"training": {"validation_images": len(p)}}))
+        if seen is not None:
+            np.save(run.model_folder / "seen.npy", seen.digests)
+        run.finish(record)
+    return Run.open(folder)
+
+
+def rows(p: Predictions, order: Any) -> Predictions:
+    return Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
+
+
+def test_edited_validation_is_compared_as_it_was_edited(tmp_path: Path) -> None:
+    as_cut, edited_rows = predictions(31, 3, "validation"), predictions(30, 3, "validation")
+    fingerprints = {"fingerprints": {"validation": fingerprint(as_cut)}}
+    edits = {"edits": {"exclude": {"validation": 1}, "fingerprints": {"validation": fingerprint(edited_rows)}}}
+    assert len(verified(judged_run(tmp_path / "edited", edited_rows, fingerprints | edits), "validation")) == 30
+    with pytest.raises(UserError, match="not of the images"):
+        verified(judged_run(tmp_path / "cut", rows(as_cut, slice(1, 31)), fingerprints | edits), "validation")
+
+
+def test_an_older_run_whose_rows_stand_in_another_order_is_not_refused(tmp_path: Path) -> None:
+    p, order = predictions(30, 3, "validation"), np.random.default_rng(0).permutation(30)
+    data = {"fingerprints": {"validation": fingerprint(p)}}
+    assert len(verified(judged_run(tmp_path / "by-id", rows(p, order), data), "validation")) == 30
+    # ids that do not tell the order of the data: what training has seen is known all the same
+    named = replace(p, ids=p.ids[order])
+    assert len(verified(judged_run(tmp_path / "seen", rows(named, order), data, seen=p), "validation")) == 30
+    for name, seen, record in (
+        ("nothing", None, {}),
+        ("others", predictions(30, 3, "others"), {}),
+        ("newer", p, ROW_ORDER),
+    ):
+        with pytest.raises(UserError, match="not of the images and true classes"):
+            verified(judged_run(tmp_path / name, rows(named, order), data, seen, **record), "validation")
+
+
+def test_a_part_of_validation_is_of_images_that_training_has_seen(tmp_path: Path) -> None:
+    p = predictions(30, 3, "validation")
+    data = {"fingerprints": {"validation": fingerprint(p)}}
+    part = rows(p, slice(0, 10))
+    assert len(verified(judged_run(tmp_path / "part", part, data, seen=p), "validation")) == 10
+    assert len(verified(judged_run(tmp_path / "old", part, data), "validation")) == 10
+    with pytest.raises(UserError, match="not of the images") as refused:
+        verified(judged_run(tmp_path / "others", predictions(10, 3, "others"), data, seen=p), "validation")
+    assert refused.value.received == "images that training has not seen"
+
+
+def test_what_could_be_checked_is_told(folder: Path, tmp_path: Path) -> None:
+    assert evidence(Run.open(folder)) == {"scores": True, "rows": True, "images": True}
+    assert evidence(Run.open(folder), "test-head") == {"scores": True, "rows": True, "images": True}
+    with Run.create(tmp_path / "bare") as run:
+        run.write_predictions("test", predictions())
+        run.finish({})
+    assert evidence(Run.open(tmp_path / "bare")) == {"scores": False, "rows": False, "images": False}
 
 
 def test_a_score_without_predictions_is_refused(tmp_path: Path) -> None:

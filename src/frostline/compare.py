@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from frostline.calibrate import expected_calibration_error
+from frostline.errors import UserError
 from frostline.metrics import score
 from frostline.paired import holm, paired
 from frostline.runs import DATA, MODEL, SETTINGS, TIMINGS, Run
@@ -37,6 +39,25 @@ def table(runs: Sequence[Run], split: str = "test") -> list[dict[str, Any]]:
         UserError: a run has no predictions of this split, or one of its files was changed.
     """
     return [_row(name, run, split) for name, run in zip(_names(runs), runs, strict=True)]
+
+
+def distinct(runs: Sequence[Run]) -> None:
+    """Refuse a run that is named twice, however its folder is written.
+
+    Raises:
+        UserError: two of them are one folder.
+    """
+    known: dict[Path, Path] = {}
+    for run in runs:
+        place = run.folder.resolve()
+        if place in known:
+            raise UserError(
+                f"The run {run.name} is named twice.",
+                expected="different runs",
+                received=f"{known[place]} and {run.folder}, which are one folder",
+                hint="name it once",
+            )
+        known[place] = run.folder
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -107,13 +128,13 @@ _STATED: tuple[tuple[str, float, dict[str, Any]], ...] = (
 )
 
 
-def curves(runs: Sequence[Run]) -> dict[str, list[tuple[float, float]]]:
-    """For each run its validation accuracy against the seconds since its command was given, in order of time.
+def curves(runs: Sequence[Run]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """For each run its name, and its validation accuracy against the seconds since its command was given, in order of time.
 
     A point for every epoch, for every block of images that a head was fitted on, for each stage that was kept, and for the
     finished model, whose time is that at which it was saved.
     """
-    return {name: _curve(run) for name, run in zip(_names(runs), runs, strict=True)}
+    return [(name, _curve(run)) for name, run in zip(_names(runs), runs, strict=True)]
 
 
 def _curve(run: Run) -> list[tuple[float, float]]:
@@ -126,9 +147,9 @@ def _curve(run: Run) -> list[tuple[float, float]]:
         points.append((row["elapsed"] if "elapsed" in row else began + row["seconds"], row["validation_accuracy"]))
     if "validation-head" in run.splits:
         ready = began + sum(spent.get(stage, 0.0) for stage in ("activations", "head"))
-        points.append((ready, float(run.predictions("validation-head").correct.mean())))
+        points.append((ready, float(verified(run, "validation-head").correct.mean())))
     if run.record.get("training_seconds") is not None and "validation" in run.splits:
-        points.append((run.record["training_seconds"], float(run.predictions("validation").correct.mean())))
+        points.append((run.record["training_seconds"], float(verified(run, "validation").correct.mean())))
     return sorted(points)
 
 

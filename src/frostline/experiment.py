@@ -36,6 +36,7 @@ from frostline.runs import Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
 from frostline.trained import Trained, licences_of
+from frostline.verified import ROW_ORDER
 
 
 def train(
@@ -101,6 +102,7 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
         "total_seconds": round(stop.elapsed(), 3),
         "model_digest": digest,
         "test_accuracy": accuracy,
+        **ROW_ORDER,
         **({"stages": stages} if stages else {}),
         **(_how_sure(run) if splits.test is not None else {}),
         "blocks": blocks({name: weight.shape for name, weight in trained.weights.items()}, trained.architecture),
@@ -236,7 +238,8 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
     rows, p = trained.validation
-    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows), p)), run)
+    order = np.argsort(rows)  # training has an order of its own; what is kept stands in the data's, as its fingerprint does
+    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows[order]), p[order])), run)
     if splits.test is None:
         return None
     with run.timing("test"):

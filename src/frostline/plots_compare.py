@@ -16,25 +16,25 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 _DASHES = ("-", "--", "-.", ":")
 
 
-def accuracy_against_seconds(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
+def accuracy_against_seconds(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path, title: str) -> None:
     """Validation accuracy against seconds since the command, a line a run, the finished model marked; the time is logarithmic.
 
     Args:
-        curves: (seconds, accuracy) of each run in order of time; runs without points are left out.
+        curves: name and (seconds, accuracy) of each run in order of time (``compare.curves``); runs without points are left out.
         path: the PNG to write.
         title: of the picture.
 
     Raises:
         UserError: no run has a point.
     """
-    drawn = {name: points for name, points in curves.items() if points}
+    drawn = [(name, points) for name, points in curves if points]
     if not drawn:
         raise UserError(
             "None of these runs tells when it reached which accuracy.", expected="runs that 'frostline train' has finished"
         )
     with new_figure(path, title, 8, 4.8) as figure:
         axes = figure.subplots()
-        for number, (name, points) in enumerate(drawn.items()):
+        for number, (name, points) in enumerate(drawn):
             seconds, accuracy = [max(point[0], 0.1) for point in points], [100 * point[1] for point in points]
             colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
             label = f"{name}: {accuracy[-1]:.1f} % after {_duration(seconds[-1])}"

@@ -59,7 +59,9 @@ def sure(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def spread(summary: Mapping[str, Any], folder: Path) -> None:
     """What several seeds gave: each, their mean and its interval."""
-    table = Table(title=f"{len(summary['seeds'])} seeds, {summary['n']:,} test images each", title_style="bold")
+    least, most = min(summary["n"]), max(summary["n"])
+    images = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    table = Table(title=f"{len(summary['seeds'])} seeds, {images} test images each", title_style="bold")
     for name in ("seed", "accuracy", "macro F1"):
         table.add_column(name, justify="right")
     for row in zip(summary["seeds"], summary["accuracy"]["values"], summary["macro_f1"]["values"], strict=True):

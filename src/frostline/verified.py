@@ -2,7 +2,8 @@
 
 A run is refused, with the reason, when a recorded score differs from the one computed again, when rows of its predictions are
 missing or are not those of its data record, or when its record claims what cannot be looked up. What a run does not record (one
-saved before a metric existed, one without a record of its data) is no wrong claim: scores always come from the predictions.
+saved before a metric existed, one without a record of its data) is no wrong claim: scores always come from the predictions, and
+``evidence`` tells what could be looked at.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from frostline.data.imageset import UNKNOWN
 from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.metrics import score
-from frostline.paired import paired
+from frostline.model_card import SEEN, seen_digests
+from frostline.paired import ordered, paired
 from frostline.predictions import Predictions
 from frostline.records import json_record
 from frostline.runs import DATA, MODEL, PREDICTIONS, SCORES, STAGES, Run
 
 #: Numbers may differ by so much of themselves: other versions and processors add up in another order.
 TOLERANCE = 1e-9
+
+#: What a run's record says where validation predictions stand in the order of the data, as those of test always do. In older runs
+#: they may stand in the order in which training looked at the images.
+ROW_ORDER = {"row_order": "data"}
 
 _AGAIN = "judge the model again with 'frostline evaluate', or train it again"
 
@@ -93,33 +99,87 @@ def _stage(run: Run, name: str, test: Predictions) -> dict[str, Any]:
     return {"test_accuracy": float(earlier.correct.mean()), **{key: both[key] for key in ("difference", "p", "n")}}
 
 
+def evidence(run: Run, split: str = "test") -> dict[str, bool]:
+    """What the records of a run let ``verified`` look at: the "scores" of a split, the number of its "rows", its "images"."""
+    base, data = split.partition("-")[0], _data(run)
+    return {
+        "scores": f"{SCORES}/{split}.json" in run.names(),
+        "rows": base in data.get("counts", {}),
+        "images": _recorded_fingerprint(data, base) is not None,
+    }
+
+
+def _data(run: Run) -> dict[str, Any]:
+    return run.read(DATA) if DATA in run.names() else {}
+
+
+def _recorded_fingerprint(data: Mapping[str, Any], base: str) -> str | None:
+    """Of the images as they were judged: validation after --exclude and --relabel, which leave test as it is."""
+    edited = data.get("edits", {}).get("fingerprints", {})
+    found: str | None = edited.get(base, data.get("fingerprints", {}).get(base))
+    return found
+
+
 def _check_rows(run: Run, split: str, predictions: Predictions) -> None:
     """As many rows as the run's records tell, of those very images and truths."""
     base, _, stage = split.partition("-")
-    data = run.read(DATA) if DATA in run.names() else {}
+    data = _data(run)
     counted = data.get("counts", {}).get(base)
-    if counted is None:
-        return
-    expected = counted["images"] if base == "test" else _judged_rows(run, stage, counted["images"])
-    if len(predictions) != expected:
-        missing = expected - len(predictions)
-        raise UserError(
-            f"{run.name} has no prediction for {missing:,} of its {expected:,} {base} images."
-            if missing > 0
-            else f"{run.name} has predictions of {-missing:,} {base} images more than its record tells.",
-            expected=f"{expected:,} rows in {PREDICTIONS}/{split}.npz",
-            received=f"{len(predictions):,}",
-            hint=_AGAIN,
-        )
-    if base == "test" and _fingerprint(predictions) != data.get("fingerprints", {}).get(base, _fingerprint(predictions)):
+    whole = base == "test"  # where nothing is counted, nobody can tell whether all of validation was looked at
+    if counted is not None:
+        expected = counted["images"] if base == "test" else _judged_rows(run, stage, counted["images"])
+        _check_number(run, split, len(predictions), expected)
+        whole = expected == counted["images"]
+    recorded = _recorded_fingerprint(data, base)
+    if recorded is not None and not _of_these_images(run, split, predictions, recorded, whole):
         raise UserError(
             f"The {split} predictions of {run.name} are not of the images and true classes in its record.",
-            expected=f"fingerprint {data['fingerprints'][base]}",
-            received=f"fingerprint {_fingerprint(predictions)}",
+            expected=f"fingerprint {recorded}" if whole else f"images of those in {MODEL}/{SEEN}",
+            received=f"fingerprint {fingerprint(predictions)}" if whole else "images that training has not seen",
             hint=_AGAIN,
         )
-    if expected == counted["images"] and (strange := list(differences(counted.get("classes", {}), _counts(predictions)))):
+    if counted is not None and whole and (strange := list(differences(counted.get("classes", {}), _counts(predictions)))):
         raise UserError(f"The {split} predictions of {run.name} have other true classes than its record.", received=strange[0])
+
+
+def _check_number(run: Run, split: str, rows: int, expected: int) -> None:
+    if rows == expected:
+        return
+    base, missing = split.partition("-")[0], expected - rows
+    raise UserError(
+        f"{run.name} has no prediction for {missing:,} of its {expected:,} {base} images."
+        if missing > 0
+        else f"{run.name} has predictions of {-missing:,} {base} images more than its record tells.",
+        expected=f"{expected:,} rows in {PREDICTIONS}/{split}.npz",
+        received=f"{rows:,}",
+        hint=_AGAIN,
+    )
+
+
+def _of_these_images(run: Run, split: str, predictions: Predictions, recorded: str, whole: bool) -> bool:
+    """Whether rows are of the images with this fingerprint, which depends on their order; ``whole``: of all of them.
+
+    A part of validation has no fingerprint of its own, and in older runs all of it may stand in an order that nothing tells any
+    more. What is left then is the model's own list of the images that training, or a choice in it, has seen: validation is in it.
+    """
+    base, _, stage = split.partition("-")
+    if whole and fingerprint(predictions) == recorded:
+        return True
+    if base == "test":
+        return False
+    if whole and fingerprint(ordered(predictions)) == recorded:  # as the ids count, so do the rows of most data
+        return True
+    seen = _seen(run, stage)
+    if whole and (seen is None or run.record.get("row_order") == ROW_ORDER["row_order"]):
+        return False
+    # NumPy drops trailing zero bytes of its byte strings
+    return seen is None or all(bytes(digest).ljust(16, b"\0") in seen for digest in predictions.digests)
+
+
+def _seen(run: Run, stage: str) -> set[bytes] | None:
+    """The digests in the list that a model keeps of seen images; None where there is none."""
+    folder = f"{STAGES}/{stage}" if stage else MODEL
+    return seen_digests(run.path(f"{folder}/{SEEN}").parent) if f"{folder}/{SEEN}" in run.names() else None
 
 
 def _judged_rows(run: Run, stage: str, images: int) -> int:
@@ -135,8 +195,8 @@ def _counts(predictions: Predictions) -> dict[str, int]:
     return dict(zip(predictions.classes, counts, strict=True))
 
 
-def _fingerprint(p: Predictions) -> str:
-    """As ``ImageSet.fingerprint`` has it."""
+def fingerprint(p: Predictions) -> str:
+    """Of the images and true classes that were predicted, in their order, as ``ImageSet.fingerprint`` has it."""
     classes = "\0".join(p.classes).encode()
     return digest_bytes(classes, np.ascontiguousarray(p.digests).tobytes(), p.labels.astype("<i8").tobytes())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from frostline.abstaining import thresholds
 from frostline.calibrate import apply_temperature
 from frostline.config import Settings
 from frostline.conformal import promised
-from frostline.data.imageset import ImageSet
+from frostline.data.imageset import UNKNOWN, ImageSet
 from frostline.metrics import score
 from frostline.paired import paired
 from frostline.predictions import Predictions
@@ -147,3 +148,14 @@ def _record(splits: dict[str, Predictions], trained: int) -> dict[str, Any]:
                 "head": {"test_accuracy": float(head.correct.mean()), **{key: both[key] for key in ("difference", "p", "n")}}
             }
     return record
+
+
+def kept_run(folder: Path, whole: Path, *splits: str, unknown: bool = False) -> Path:
+    """A run that keeps nothing but predictions of these splits of another; ``unknown``: of test images that no class is true of."""
+    with Run.create(folder) as run:
+        for split in splits:
+            p = Run.open(whole).predictions(split)
+            lost = unknown and split == "test"
+            run.write_predictions(split, replace(p, labels=np.full(len(p), UNKNOWN)) if lost else p)
+        run.finish({})
+    return folder

@@ -16,6 +16,7 @@ from frostline.feature_cache import raw
 from frostline.judge import evaluate
 from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
+from frostline.verified import verified
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -197,6 +198,17 @@ def test_a_run_records_its_edits_and_can_be_judged_on_its_own_data(folders, edit
         assert ("judged as the data has them" in capsys.readouterr().err) == (name != "test")
     seen = seen_digests(run.model_folder)
     assert [raw(digest) in seen for digest in cut.train.digests[[0, -1]]] == [False, True]
+
+
+def test_validation_that_was_edited_is_that_of_the_record(folders, tmp_path, without_pictures):
+    cut = load_data(folders, QUICK).validation
+    (tmp_path / "out.csv").write_text(f"id\n{cut.ids[0]}\n")
+    (tmp_path / "new.csv").write_text(f"id,suggested\n{cut.ids[1]},{cut.classes[(cut.labels[1] + 1) % len(cut.classes)]}\n")
+    settings = QUICK.with_values(exclude=str(tmp_path / "out.csv"), relabel=str(tmp_path / "new.csv"))
+    run = train(folders, settings, tmp_path / "run")
+    judged = verified(Run.open(run.folder), "validation")
+    assert judged.ids.tolist() == cut.ids[1:].tolist()
+    assert judged.labels[0] != cut.labels[1]
 
 
 def test_a_run_goes_on_only_with_the_files_it_began_with(folders, edits, tmp_path, without_pictures):

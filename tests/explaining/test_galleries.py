@@ -122,6 +122,25 @@ def test_images_that_are_not_in_the_data_are_an_error(judged):
     assert caught.value.hint == "--data with that data"
 
 
+def test_a_gallery_of_missing_rows_or_of_a_changed_score_is_refused(judged, tmp_path):
+    folder, data, images = judged
+    p = Run.open(folder).predictions("test")
+    with Run.create(tmp_path / "fewer") as run:
+        run.write_data({"source": str(data), "counts": {"test": {"images": len(images), "classes": {}}}})
+        run.write_predictions("test", Predictions(p.ids[1:], p.labels[1:], p.probabilities[1:], p.classes, p.digests[1:]))
+        run.finish({})
+    with pytest.raises(UserError, match="no prediction for 1 of its 8 test images"):
+        make_galleries(tmp_path / "fewer", None, "test", 5, tmp_path / "out")
+    with Run.create(tmp_path / "digit") as run:
+        run.write_data({"source": str(data)})
+        run.write_predictions("test", p)
+        run.write_scores("test", {"accuracy": 0.875})
+        run.finish({})
+    with pytest.raises(UserError, match="A claim of digit is wrong"):
+        make_galleries(tmp_path / "digit", None, "test", 5, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_split_that_was_not_predicted(judged):
     with pytest.raises(UserError, match="has no predictions of validation") as caught:
         make_galleries(judged[0], None, "validation", 5, judged[0].parent / "out")

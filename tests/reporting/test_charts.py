@@ -79,7 +79,7 @@ def test_lines_mark_what_was_kept() -> None:
 def test_intervals_and_fronts() -> None:
     root = read(charts.intervals([("a", 0.9, (0.8, 0.95)), ("stated", 0.85, None)], "alt"))
     assert {"a: 90.00 %", "stated: 85.00 %"} <= set(texts(root))
-    root = read(charts.front({"a": (1.0, 0.8), "b": (10.0, 0.9), "c": (20.0, 0.7)}, [0, 1], "seconds", "alt"))
+    root = read(charts.front([("a", (1.0, 0.8)), ("b", (10.0, 0.9)), ("c", (20.0, 0.7))], [0, 1], "seconds", "alt"))
     assert {"1  a", "2  b", "3  c", "seconds"} <= set(texts(root))
     bold = [mark.text for mark in root.iter(f"{SPACE}text") if mark.get("font-weight") and "  " in (mark.text or "")]
     assert bold == ["1  a", "2  b"]

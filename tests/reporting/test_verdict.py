@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reported import finished_run
+import pytest
+from reported import finished_run, kept_run
 
+from frostline.errors import UserError
 from frostline.reporting.facts import Facts, all_wrong, gather, uncalibrated
 from frostline.reporting.verdict import confuses, fix, justification, mixed_up, pairs_in_words, ship
 from frostline.runs import Run
@@ -34,6 +36,45 @@ def test_validation_chooses_and_test_may_disagree_aloud(tmp_path: Path) -> None:
     wrong = Facts(found.runs, found.split, found.pairs, found.stated, {}, {}, chosen=0)
     assert "but strong is better on test, so look at both" in ship(wrong)
     assert any(sentence.startswith("Against the choice: ") for sentence in justification(wrong))
+
+
+def test_a_choice_made_on_test_is_said_in_the_first_sentence(tmp_path: Path) -> None:
+    whole = finished_run(tmp_path / "whole", 1.0)
+    bare = kept_run(tmp_path / "bare", finished_run(tmp_path / "strong", 3.5), "test")
+    found = gather([Run.open(whole), Run.open(bare)])
+    assert (found.best.name, found.chosen_on) == ("bare", "test")
+    assert "of 120 test images, on which it was also chosen, for bare has no validation predictions, and it was better" in ship(
+        found
+    )
+    assert "nothing else has read" not in ship(found)
+    assert justification(found)[0].startswith("bare is the best on test; a run without validation predictions")
+    weak = kept_run(tmp_path / "weak", finished_run(tmp_path / "blind", 0.5), "test")
+    both = gather([Run.open(bare), Run.open(weak)])
+    assert "for bare and weak have no validation predictions" in ship(both)
+
+
+def test_what_no_record_tells_is_not_said(tmp_path: Path) -> None:
+    whole = finished_run(tmp_path / "whole", 3.0)
+    assert "test images that nothing else has read; no other model" in ship(gather([Run.open(whole)]))
+    for name, splits in (("test-alone", ("test",)), ("no-settings", ("test", "validation"))):
+        found = gather([Run.open(kept_run(tmp_path / name, whole, *splits))])
+        assert "120 test images, and no record tells whether anything else has read them; no other model" in ship(found)
+
+
+def test_a_run_given_twice_is_refused(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "one", 3.0)
+    with pytest.raises(UserError, match="The run one is named twice"):
+        gather([Run.open(folder), Run.open(tmp_path / "one" / ".." / "one")])
+
+
+def test_nothing_is_weakest_where_no_image_is_of_a_known_class(tmp_path: Path) -> None:
+    lost = kept_run(tmp_path / "lost", finished_run(tmp_path / "whole", 3.0), "test", "validation", unknown=True)
+    found = gather([Run.open(lost)])
+    assert confuses(found) == (
+        "only images of classes that it does not know; it made 120 mistakes on 120 images, and none of these is of a class that "
+        "lost knows."
+    )
+    assert ship(found).startswith("None of these yet: the best, lost, is right on 0.00 % ")
 
 
 def test_equals_are_said_to_be_inseparable_and_the_choice_is_of_the_first_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from forged import forge
 from PIL import Image
-from reported import finished_run
+from reported import finished_run, kept_run
 from typer.testing import CliRunner
 
 from frostline.cli import app
@@ -295,6 +295,79 @@ def test_a_run_of_predictions_alone_is_reported_with_what_it_lacks(tmp_path: Pat
         "Thresholds and label sets need predictions of both",
     ):
         assert said in text
+
+
+def how_measured(folder: Path) -> str:
+    """The paragraph under the report's last heading."""
+    return (folder / "report.md").read_text("utf-8").partition("## How it was measured")[2].strip().partition("\n")[0]
+
+
+def test_how_it_was_measured_is_said_in_full_where_the_records_have_it(out: Path, tmp_path: Path) -> None:
+    checks = (
+        "Before this report was written every recorded score was computed again, rows were counted, and images and true classes "
+        "were compared with the fingerprint of the data: a run that fails any of it is refused."
+    )
+    read = (
+        "The test images were read once by each run, after its model was saved, and predicted row by row; scores are computed from "
+        "those rows."
+    )
+    chose = "Validation chose everything: the epoch, the regularisation"
+    assert how_measured(out) == f"{chose}, the temperature, and the model to ship. {read} {checks}"
+    report([finished_run(tmp_path / "one")], tmp_path / "alone")
+    assert how_measured(tmp_path / "alone") == f"{chose} and the temperature. {read} {checks}"
+
+
+def test_how_it_was_measured_is_said_as_far_as_the_records_tell(tmp_path: Path) -> None:
+    whole = finished_run(tmp_path / "whole")
+    bare = kept_run(tmp_path / "bare", whole, "test")
+    report([bare], tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert how_measured(tmp_path / "out") == (
+        "What chose in the training of bare is not recorded. How often bare read the test images is not recorded. Scores are "
+        "computed from the saved predictions. bare records no scores, no number of its images and no fingerprint of its data, so "
+        "there was nothing to compare with."
+    )
+    for claim in ("Validation chose", "read once", "nothing else has read", "agree with the recorded", "holds the compiled graph"):
+        assert claim not in text
+    assert "bare keeps no model, so there is none to serve" in text
+    assert "(seed not recorded)" in text
+    report([whole, bare], tmp_path / "both")
+    text = (tmp_path / "both" / "report.md").read_text("utf-8")
+    said = how_measured(tmp_path / "both")
+    assert said.startswith("These test images chose the model to ship, for there are no validation predictions of bare.")
+    assert "whole read the test images once, after the model was saved. How often bare read them is not recorded." in said
+    assert "every recorded score was computed again, rows were counted, and images" in said
+    assert "bare records no scores" in said
+    assert "whole records no" not in said
+    assert "chosen on the very test images that it is judged on here, which flatters it" in text
+    assert "2 runs were judged on test. The more runs" in text
+
+
+def test_one_run_given_twice_is_refused_and_nothing_is_written(runs: list[Path], tmp_path: Path) -> None:
+    for again in (runs[0], runs[0] / ".." / runs[0].name):
+        done = CliRunner().invoke(app, ["report", str(runs[0]), str(again), "--out", str(tmp_path / "out")])
+        assert isinstance(done.exception, UserError)
+        assert "The run weak is named twice" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_one_name_are_told_apart_by_folder(tmp_path: Path) -> None:
+    folders = [finished_run(tmp_path / place / "run", skill) for place, skill in (("one", 1.0), ("two", 3.0))]
+    report(folders, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert all(f"## Scores of {folder}" in text.replace("\\", "") for folder in folders)
+
+
+def test_images_of_no_known_class_alone_can_be_reported_on(tmp_path: Path) -> None:
+    lost = [
+        kept_run(tmp_path / name, finished_run(tmp_path / f"whole-{name}", skill), "test", "validation", unknown=True)
+        for name, skill in (("one", 1.0), ("two", 3.0))
+    ]
+    report(lost, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "none of these is of a class that two knows" in text
+    assert "No row has a known class" in text
+    assert "null" not in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8").partition("\n---\n")[0]
 
 
 def test_what_others_state_is_marked_so_where_the_data_are_theirs(tmp_path: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from frostline.cli import app
 from frostline.config import Settings
 from frostline.experiment import train
+from frostline.model_card import read_card
 from frostline.shifts import shift
 from frostline.shifts.corruptions import CORRUPTIONS
 from frostline.shifts.shift import brighter, covered, judge_shift, turned
@@ -71,6 +72,42 @@ def test_the_command_keeps_the_record_and_its_pictures(trained, tmp_path):
     for name in ("corruptions.png", "curves.png"):
         with Image.open(tmp_path / "out" / name) as image:
             assert image.size[0] > 500
+
+
+def test_pictures_name_the_model_by_its_card(trained, tmp_path, figures):
+    pytest.importorskip("matplotlib")
+    run, _ = trained
+    record = {"model": "cnn-small", "model_digest": run.record["model_digest"], "clean": 0.5, "n": 6}
+    record |= {"corruptions": {"fog": [0.5] * 5}, "by_corruption": {"fog": 0.5}, "by_severity": [0.5] * 5}
+    record |= {"mean_corrupted": 0.5, "curves": {"occlusion": [(0.0, 0.5), (0.5, 0.4)]}}
+    shift.keep(record, tmp_path)
+    assert [figure.get_suptitle().replace("\n", " ") for figure in figures] == [
+        f"cnn-small {run.record['model_digest'][:8]}: accuracy {of}" for of in ("on corrupted images", "as images change")
+    ]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_record_names_the_model(trained):
+    run, data = trained
+    record = judge_shift(run.model_folder, data, most=2)
+    assert (record["model"], record["model_digest"]) == (read_card(run.model_folder).name, run.record["model_digest"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--corruptions", "--save", "p.npz"), "--save"),
+        (("--out", "shift"), "--corruptions"),
+        (("--most", "3"), "--corruptions"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["evaluate", "model", "data", *options])
+    assert refused.exit_code == 2
+    assert "Invalid value" in refused.output
+    assert said in refused.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_changes_by_hand():

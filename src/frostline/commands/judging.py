@@ -20,8 +20,10 @@ def evaluate(
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="Judge on corrupted images instead; the record and its pictures go to --out.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="With --corruptions: the folder of the record and its pictures.")] = Path("shift"),
-    most: Annotated[int, typer.Option(min=0, help="With --corruptions: so many images only. 0: all.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="With --corruptions: the folder of the record and its pictures. Default: shift.")
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=0, help="With --corruptions: so many images only. Default: all.")] = None,
     precision: PrecisionOption = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -31,20 +33,31 @@ def evaluate(
     from frostline.files import check_place
     from frostline.judge import evaluate as judge
 
-    if (place := out / "shift.json" if corruptions else save) is not None:
+    _check_together(corruptions, save, out, most)
+    place = (out or Path("shift")) / "shift.json" if corruptions else save
+    if place is not None:
         check_place(place)
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
     if corruptions:
         from frostline.shifts.shift import judge_shift, keep
 
-        record = judge_shift(model, data, split, most=most, **options)
-        keep(record, out, model.name)
-        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, out)
+        folder = out or Path("shift")
+        record = judge_shift(model, data, split, most=most or 0, **options)
+        keep(record, folder)
+        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, folder)
         return
     predictions, scores = judge(model, data, split, **options)
     if save is not None:
         predictions.save(save)
     typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+
+
+def _check_together(corruptions: bool, save: Path | None, out: Path | None, most: int | None) -> None:
+    """Options of ``evaluate`` that exclude one another."""
+    if corruptions and save is not None:
+        raise typer.BadParameter("--corruptions keeps no predictions, so there is nothing for --save: leave one of them out.")
+    if not corruptions and (out is not None or most is not None):
+        raise typer.BadParameter("--out and --most go with --corruptions; predictions are written with --save.")
 
 
 def inspect(
@@ -85,10 +98,11 @@ def compare(
 ) -> None:
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
-    from frostline.compare import pairs, stated, table
+    from frostline.compare import distinct, pairs, stated, table
     from frostline.runs import Run
 
     opened = [Run.open(folder) for folder in runs]
+    distinct(opened)
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
     known = stated(opened)
     if json:

@@ -20,6 +20,7 @@ from frostline.plots import NoPicturesError, sample_grid
 from frostline.predictions import Predictions
 from frostline.progress import say, stage
 from frostline.runs import DATA, Run
+from frostline.verified import verified
 
 #: Photos are shown at most at this side, in pixels.
 SHOWN = 256
@@ -144,12 +145,12 @@ def make_galleries(folder: Path, data: str | Path | None, split: str, count: int
         out: a folder, made if needed.
 
     Raises:
-        UserError: no run, no such predictions, or the images are not in the data.
+        UserError: no run, no such predictions, predictions that its records do not bear out, or the images are not in the data.
     """
     run = Run.open(folder)
     if split not in run.splits:
         raise UserError(f"The run {run.name} has no predictions of {split}.", expected=few(run.splits), hint="--split")
-    predictions = run.predictions(split)
+    predictions = verified(run, split)
     picked = {"mistakes": most_confident_mistakes(predictions, count), "hits": least_certain_hits(predictions, count)}
     source = load_source(data or str(run.read(DATA)["source"]), training=False)
     record: dict[str, Any] = {"run": run.name, "split": split, "n": len(predictions), "wrong": int((~predictions.correct).sum())}

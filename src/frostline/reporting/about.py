@@ -128,6 +128,10 @@ def preprocessing(facts: Facts) -> Section:
     """How an image becomes a network's input."""
     text = "Preprocessing is saved with each model and applied by one function: training, judging and serving see the same pixels."
     known = [run.card.get("preprocess", {}) for run in facts.runs]
+    if unknown := [run.name for run, each in zip(facts.runs, known, strict=True) if not each]:
+        text = (
+            f"{'' if len(unknown) == len(known) else text + ' '}How images became the input of {listed(unknown)} is not recorded."
+        )
     rows = [
         ("stored at", *(_pair(each.get("stored")) for each in known)),
         ("the network sees", *(_pair(each.get("size")) for each in known)),

@@ -33,14 +33,14 @@ def front_matter(facts: Facts, best: Judged, license: str) -> dict[str, Any]:
     """What stands between the two lines of dashes; see "Model Card Metadata" in the hub's documentation."""
     network = best.architecture.get("backbone") or best.architecture.get("network")
     tags = ["image-classification", "frostline", "openvino", *([str(network).removeprefix("timm:")] if network else [])]
-    names = ["accuracy", "f1", "precision", "recall", "log_loss", "expected_calibration_error"]
+    result = _result(facts, best)
     return {
         "license": license,
         "library_name": "frostline",
         "pipeline_tag": "image-classification",
         "tags": tags,
-        "metrics": names,
-        "model-index": [{"name": best.name, "results": [_result(facts, best)]}],
+        "metrics": [row["type"] for row in result["metrics"]],
+        "model-index": [{"name": best.name, "results": [result]}],
     }
 
 
@@ -48,7 +48,7 @@ def _result(facts: Facts, best: Judged) -> dict[str, Any]:
     scores = best.scores[facts.split]
     source = str(best.data.get("source") or "unknown")
     dataset = {"name": source, "type": str(best.data.get("published") or source.partition(":")[0]), "split": facts.split}
-    macro = scores["macro"]
+    macro, loss = scores["macro"], scores["log_loss"]
     args = {"n": scores["n"], "interval_95": scores["interval"], "interval_method": "Wilson 1927"}
     return {
         "task": {"type": "image-classification", "name": "Image classification"},
@@ -56,7 +56,8 @@ def _result(facts: Facts, best: Judged) -> dict[str, Any]:
         "metrics": [
             {"type": "accuracy", "name": f"{facts.split} accuracy", "value": scores["accuracy"], "args": args},
             *({"type": name, "name": f"macro {name}", "value": macro[name]} for name in ("f1", "precision", "recall")),
-            {"type": "log_loss", "name": "log loss, nats", "value": scores["log_loss"]},
+            # without an image of a class that it knows there is none
+            *([{"type": "log_loss", "name": "log loss, nats", "value": loss}] if loss is not None else []),
             {
                 "type": "expected_calibration_error",
                 "name": "expected calibration error, 15 bins",

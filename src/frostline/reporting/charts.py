@@ -224,25 +224,25 @@ def intervals(rows: Sequence[tuple[str, float, Sequence[float] | None]], alt: st
     return drawing.render(alt)
 
 
-def front(points: Mapping[str, Point], best: Sequence[int], label: str, alt: str) -> str:
+def front(named: Sequence[tuple[str, Point]], best: Sequence[int], label: str, alt: str) -> str:
     """Accuracy against a cost (logarithmic), what nothing beats joined by steps; numbers in the marks lead to names beneath."""
-    xs, ys = ([point[axis] for point in points.values()] for axis in (0, 1))
+    points = [point for _, point in named]
+    xs, ys = ([point[axis] for point in points] for axis in (0, 1))
     room = max((max(ys) - min(ys)) * 0.15, 0.005)
     spread = (min(xs) / 1.6, max(xs) * 1.6)
     extra = 14.0 * len(points)
     axes = Axes(
         spread, (min(ys) - room, min(1.0, max(ys) + room)), (label, "accuracy (%)"), (_plain, share), 220 + extra, True, 12 + extra
     )
-    ordered = list(points.values())
     steps: list[Point] = []
     for i in best:
-        steps += [(ordered[i][0], steps[-1][1])] if steps else []
-        steps.append(ordered[i])
+        steps += [(points[i][0], steps[-1][1])] if steps else []
+        steps.append(points[i])
     if len(steps) > 1:
         axes.drawing.path(axes.places(steps), SOFT, 1.2, "4 3")
-    for i, (x, y) in enumerate(axes.places(ordered)):
+    for i, (x, y) in enumerate(axes.places(points)):
         axes.drawing.dot(x, y, COLOURS[i % len(COLOURS)], 8)
         axes.drawing.text(x, y + 3.5, str(i + 1), 10, "#fff", "middle", bold=True)
-    for i, name in enumerate(points):
+    for i, (name, _) in enumerate(named):
         axes.drawing.text(12, 12 + 14 * i, f"{i + 1}  {_short(name, 44)}", 10, COLOURS[i % len(COLOURS)], bold=i in best)
     return axes.drawing.render(alt)

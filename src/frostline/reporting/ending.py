@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from shlex import quote
 from typing import Any
 
@@ -24,6 +25,8 @@ def reasons(facts: Facts) -> Section:
 def deployment(facts: Facts) -> Section:
     """What it takes to use the chosen model, and what it promises where it may abstain."""
     best = facts.best
+    if not best.card:
+        return Section("deployment", "Deployment", (Text(f"{best.name} keeps no model, so there is none to serve."), *_sure(facts)))
     speed = best.record.get("speed") or {}
     rows = [
         ("size on disk", size(best.row["model_bytes"])),
@@ -149,9 +152,8 @@ def limits(facts: Facts) -> Section:
         "The intervals are about images drawn like these. Other cameras, places or years are other data: judge on them first.",
         "A model answers with one of its classes whatever it is shown; images of none of them are not noticed.",
     ]
-    seeds = {run.settings.get("seed") for run in facts.runs}
-    once = f"Each model was trained once (seed {listed(sorted(map(str, seeds)))})"
-    said.append(f"{once}: how much another seed would change is not in these figures.")
+    seeds = sorted({str(run.settings.get("seed", "not recorded")) for run in facts.runs})
+    said.append(f"Each model was trained once (seed {listed(seeds)}): how much another seed would change is not in these figures.")
     rare = [row["class"] for row in best.scores[facts.split]["per_class"] if row["support"] < 30]
     if rare:
         said.append(f"Figures of single classes are rough: {listed(rare, 8)} have fewer than 30 {facts.split} images.")
@@ -162,9 +164,11 @@ def limits(facts: Facts) -> Section:
     if against(facts)[2]:
         said.append("“Cannot be told apart” means that these images are too few to tell, not that the models are equal.")
     if facts.split == "test" and len(facts.runs) > 1:
-        said.append(
-            f"Test was read once by each of {len(facts.runs)} runs. The more runs are compared on it, the less it is untouched."
-        )
+        if facts.chosen_on == "test":
+            said.append("The model to ship was chosen on the very test images that it is judged on here, which flatters it.")
+        runs = f"{len(facts.runs)} runs"
+        read = f"Test was read once by each of {runs}" if not facts.silent else f"{runs} were judged on test"
+        said.append(f"{read}. The more runs are compared on it, the less it is untouched.")
     return Section("limits", "Limits", (Items(tuple(said)),))
 
 
@@ -184,17 +188,59 @@ def measured(facts: Facts) -> Section:
         ("test images' fingerprint", *(_digest(tells(run.data, "fingerprints", "test")) for run in facts.runs)),
         ("run's digest", *(_digest(run.digest) for run in facts.runs)),
     ]
-    text = (
-        "Validation chose everything: the epoch, the regularisation, the temperature, and the model to ship. The test images were "
-        "read once by each run, after its model was saved, and predicted row by row; scores are computed from those rows. Before "
-        "this report was written every recorded score was computed again, rows were counted, and images and true classes were "
-        "compared with the fingerprint of the data: a run that fails any of it is refused."
-    )
-    if facts.split != "test":
-        text = "These runs have no test split: scores are those of the validation images, on which the models were also chosen."
     told = [row for row in rows if any(cell != DASH for cell in row[1:])]
     shown = table("Under which conditions", ("", *(run.name for run in facts.runs)), told)
-    return Section("measured", "How it was measured", (Text(text), shown))
+    return Section("measured", "How it was measured", (Text(_how(facts)), shown))
+
+
+def _how(facts: Facts) -> str:
+    """What chose, what read test when, and what was checked, as far as the records of these runs tell."""
+    if facts.split != "test":
+        return "These runs have no test split: scores are those of the validation images, on which the models were also chosen."
+    return " ".join((*_chose(facts), _test_read(facts), *_checked(facts)))
+
+
+def _chose(facts: Facts) -> Iterator[str]:
+    several = len(facts.runs) > 1
+    if not facts.silent:
+        ship = ", the temperature, and the model to ship" if several else " and the temperature"
+        yield f"Validation chose everything: the epoch, the regularisation{ship}."
+        return
+    if several and facts.chosen_on == "validation":
+        yield "Validation chose the model to ship."
+    elif several:
+        yield f"These test images chose the model to ship, for there are no validation predictions of {listed(facts.unvalidated)}."
+    yield f"What chose in the training of {listed(facts.silent)} is not recorded."
+
+
+def _test_read(facts: Facts) -> str:
+    if not facts.silent:
+        return (
+            "The test images were read once by each run, after its model was saved, and predicted row by row; scores are computed "
+            "from those rows."
+        )
+    known = [run.name for run in facts.runs if run.tells_training]
+    once = f"{listed(known)} read the test images once, after the model was saved. " if known else ""
+    them = "them" if known else "the test images"
+    return f"{once}How often {listed(facts.silent)} read {them} is not recorded. Scores are computed from the saved predictions."
+
+
+#: What of a run may be checked (``verified.evidence``): the check, and what is lacking where it cannot be made.
+_CHECKS = {
+    "scores": ("every recorded score was computed again", "scores"),
+    "rows": ("rows were counted", "number of its images"),
+    "images": ("images and true classes were compared with the fingerprint of the data", "fingerprint of its data"),
+}
+
+
+def _checked(facts: Facts) -> Iterator[str]:
+    evidence = {run.name: facts.evidence(run) for run in facts.runs}
+    if done := [words for key, (words, _) in _CHECKS.items() if any(each[key] for each in evidence.values())]:
+        what = f"{', '.join(done[:-1])}, and {done[-1]}" if len(done) > 1 else done[0]
+        yield f"Before this report was written {what}: a run that fails any of it is refused."
+    for name, each in evidence.items():
+        if lacking := [f"no {noun}" for key, (_, noun) in _CHECKS.items() if not each[key]]:
+            yield f"{name} records {listed(lacking)}, so there was nothing to compare with."
 
 
 def _packages(facts: Facts) -> list[str]:

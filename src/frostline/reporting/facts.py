@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.calibrate import apply_temperature, expected_calibration_error
-from frostline.compare import curves, pairs, stated, table
+from frostline.compare import curves, distinct, pairs, stated, table
 from frostline.errors import UserError
 from frostline.files import digest_json
 from frostline.layers import blocks, weight_shapes
@@ -23,7 +24,7 @@ from frostline.reporting.document import Table
 from frostline.reporting.document import table as make_table
 from frostline.reporting.words import DASH
 from frostline.runs import DATA, ENVIRONMENT, MODEL, SETTINGS, TIMINGS, Run
-from frostline.verified import check_record, verified
+from frostline.verified import check_record, evidence, verified
 
 Record = dict[str, Any]
 CARD, WEIGHTS = f"{MODEL}/model.json", f"{MODEL}/weights.safetensors"
@@ -84,6 +85,11 @@ class Judged:
         return dict(self.card.get("architecture", {}))
 
     @property
+    def tells_training(self) -> bool:
+        """Whether its records are those of ``experiment.train``, which chooses on validation and then reads test once."""
+        return bool(self.settings) and bool(self.card) and "validation" in self.predictions
+
+    @property
     def stages(self) -> list[str]:
         """Stages before the finished model, that were judged on the same split as it."""
         return [name.partition("-")[2] for name in self.predictions if name.startswith("test-")]
@@ -100,7 +106,7 @@ class Facts:
         stated: of ``compare.stated``.
         inspection: what ``frostline inspect`` recorded of the data; empty without.
         pictures: of the inspection's folder, by name.
-        chosen: number of the run to ship: the best on validation.
+        chosen: number of the run to ship: the best on ``chosen_on``.
     """
 
     runs: tuple[Judged, ...]
@@ -116,22 +122,42 @@ class Facts:
         """The run to ship."""
         return self.runs[self.chosen]
 
+    @property
+    def chosen_on(self) -> str:
+        """The split by which one of several runs was chosen: "validation" where all have it, else the one that is judged."""
+        return _choosing(self.runs, self.split)
+
+    @property
+    def unvalidated(self) -> list[str]:
+        """Names of the runs without validation predictions."""
+        return [run.name for run in self.runs if "validation" not in run.predictions]
+
+    @property
+    def silent(self) -> list[str]:
+        """Names of the runs whose records do not tell how they were trained, and what read test when."""
+        return [run.name for run in self.runs if not run.tells_training]
+
+    def evidence(self, run: Judged) -> dict[str, bool]:
+        """What of the judged split could be checked in a run's records; see ``verified.evidence``."""
+        return evidence(run.run, self.split)
+
 
 def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
     """Read and check everything.
 
     Raises:
-        UserError: a run is missing, changed, or claims what its predictions do not give; two runs were judged on different
-            images; a run has no predictions at all; the inspection is of other data.
+        UserError: a run is missing, changed, named twice, or claims what its predictions do not give; two runs were judged on
+            different images; a run has no predictions at all; the inspection is of other data.
     """
     if not opened:
         raise UserError("A report needs a run.", expected="one or more folders that 'frostline train' made")
+    distinct(opened)
     for run in opened:
         check_record(run)
     split = _common_split(opened)
     rows = table(opened, split)
-    found = zip(opened, rows, curves(opened).values(), strict=True)
-    runs = tuple(_judged(run, row, curve) for run, row, curve in found)
+    found = zip(opened, rows, curves(opened), strict=True)
+    runs = tuple(_judged(run, row, curve) for run, row, (_, curve) in found)
     tests = pairs(opened, split) if len(opened) > 1 else []
     looked, pictures = _inspection(inspection, runs) if inspection else ({}, {})
     return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split))
@@ -181,13 +207,18 @@ def _blocks(run: Run, card: Record) -> list[Record]:
     return blocks(weight_shapes(run.path(WEIGHTS)), card.get("architecture", {})) if WEIGHTS in run.names() else []
 
 
+def _choosing(runs: Sequence[Judged], split: str) -> str:
+    return "validation" if all("validation" in run.predictions for run in runs) else split
+
+
 def _chosen(runs: Sequence[Judged], split: str) -> int:
     """The best on validation, where everything is chosen; of equals the surer, then the smaller, then the first."""
-    on = "validation" if all("validation" in run.scores for run in runs) else split
+    on = _choosing(runs, split)
 
     def worth(i: int) -> tuple[float, float, float]:
         scores = runs[i].scores[on]
-        return -scores["accuracy"], scores["log_loss"] or 0.0, runs[i].row["model_bytes"] or 0.0
+        size = runs[i].row["model_bytes"]
+        return -scores["accuracy"], scores["log_loss"] or 0.0, math.inf if size is None else size
 
     return min(range(len(runs)), key=worth)
 

@@ -18,8 +18,9 @@ MOST_ROWS = 40
 
 def metrics(facts: Facts) -> Section:
     """Every score of every run, and the pictures of each."""
+    agree = ", and agree with the recorded ones" if all(facts.evidence(run)["scores"] for run in facts.runs) else ""
     intro = (
-        f"All scores are computed anew from the saved predictions of the {facts.split} images, and agree with the recorded ones. "
+        f"All scores are computed anew from the saved predictions of the {facts.split} images{agree}. "
         "Intervals are of 95 % (Wilson): about the images as a sample, not about seeds or other cameras."
     )
     blocks: list[Block] = [Text(intro), _overall(facts)]
@@ -225,8 +226,8 @@ def _compared(facts: Facts) -> list[Figure]:
         known = [run.row for run in facts.runs if run.row[key]]
         if len(known) < 2:
             continue
-        points = {row["name"]: (float(row[key]), float(row["accuracy"])) for row in known}
-        best = pareto_front(list(points.values()))
+        points = [(str(row["name"]), (float(row[key]), float(row["accuracy"]))) for row in known]
+        best = pareto_front([point for _, point in points])
         front = listed([known[i]["name"] for i in best])
         alt = f"Accuracy against {label}, logarithmic. Nothing beats {front} in both."
         figures.append(

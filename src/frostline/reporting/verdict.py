@@ -33,7 +33,17 @@ def ship(facts: Facts) -> str:
             f"{best.name}, but only after a test: it is right on {right} validation images, on which it was also chosen, "
             "and no test split has judged it."
         )
-    return f"{best.name}: it is right on {right} test images that nothing else has read{_because(facts)}."
+    return f"{best.name}: it is right on {right} test images{_read(facts)}{_because(facts)}."
+
+
+def _read(facts: Facts) -> str:
+    """What else has read the test images, as far as the records tell."""
+    if len(facts.runs) > 1 and facts.chosen_on == "test":
+        have = "has" if len(facts.unvalidated) == 1 else "have"
+        return f", on which it was also chosen, for {listed(facts.unvalidated)} {have} no validation predictions"
+    return (
+        " that nothing else has read" if facts.best.tells_training else ", and no record tells whether anything else has read them"
+    )
 
 
 def majority(judged: Judged, split: str) -> float:
@@ -46,7 +56,7 @@ def _because(facts: Facts) -> str:
     if len(facts.runs) == 1:
         return "; no other model was given to compare it with"
     better, worse, same = against(facts)
-    parts = [_place(facts)] if _validated(facts) else []
+    parts = [_place(facts)] if facts.chosen_on == "validation" else []
     if better:
         parts.append(f"better than {listed(better)} on the same images")
     if same:
@@ -61,10 +71,6 @@ def _place(facts: Facts) -> str:
     alone = accuracies.count(max(accuracies)) == 1
     of = f"of {len(facts.runs)} on validation"
     return f"the best {of}" if alone else f"among the best {of}, and the surest of these"
-
-
-def _validated(facts: Facts) -> bool:
-    return all("validation" in run.scores for run in facts.runs)
 
 
 def against(facts: Facts) -> tuple[list[str], list[str], list[str]]:
@@ -89,12 +95,13 @@ def confuses(facts: Facts) -> str:
             f"Nothing that these {scores['n']:,} images show: it made no mistake on them, which allows for up to {percent(high)}."
         )
     pairs = mixed_up(scores, [row["class"] for row in scores["per_class"]])
-    weakest = min((row for row in scores["per_class"] if row["support"]), key=lambda row: row["f1"])
+    weakest = min((row for row in scores["per_class"] if row["support"]), key=lambda row: row["f1"], default=None)
     most = pairs_in_words(pairs) or "only images of classes that it does not know"
-    return (
-        f"{most}; it made {counted(mistakes, 'mistake')} on {scores['n']:,} images, and "
-        f"the weakest class of {best.name} is {weakest['class']}, with an F1 of {weakest['f1']:.3f}."
-    )
+    if weakest is None:
+        weak = f"none of these is of a class that {best.name} knows"
+    else:
+        weak = f"the weakest class of {best.name} is {weakest['class']}, with an F1 of {weakest['f1']:.3f}"
+    return f"{most}; it made {counted(mistakes, 'mistake')} on {scores['n']:,} images, and {weak}."
 
 
 def pairs_in_words(pairs: list[tuple[str, str, int]], most: int = 3) -> str:
@@ -184,7 +191,7 @@ def justification(facts: Facts) -> list[str]:
 
 
 def _rule(facts: Facts) -> str:
-    if not _validated(facts):
+    if facts.chosen_on != "validation":
         return (
             f"{facts.best.name} is the best on {facts.split}; a run without validation predictions left nothing else to choose by."
         )

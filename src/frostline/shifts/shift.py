@@ -53,7 +53,7 @@ def judge_shift(
     Returns:
         n and clean (accuracy) with its interval; corruptions: accuracies at the five severities by name; by_corruption and
         by_severity: their means; mean_corrupted (accuracy over all of them); curves: for each a list of (how much, accuracy);
-        what ``judge.evaluate`` adds; stated: what others state, where the data is CIFAR-10; seconds of all,
+        model: its name; what ``judge.evaluate`` adds; stated: what others state, where the data is CIFAR-10; seconds of all,
         and seconds_to_corruptions: until all of those were judged.
     """
     started = time.monotonic()
@@ -84,6 +84,7 @@ def judge_shift(
         "by_severity": table.mean(axis=0).tolist(),
         "mean_corrupted": float(table.mean()),
         "curves": curves,
+        "model": predictor.card.name,
         **about,
         "stated": {name: list(both) for name, both in STATED.items()} if str(data).split(":")[0] == "cifar10" else {},
         "seconds": round(time.monotonic() - started, 1),
@@ -91,10 +92,11 @@ def judge_shift(
     }
 
 
-def keep(record: dict[str, Any], folder: Path, name: str) -> None:
-    """Write shift.json, corruptions.png and curves.png to ``folder``; ``name`` of the model stands in the pictures' titles."""
+def keep(record: dict[str, Any], folder: Path) -> None:
+    """Write shift.json, corruptions.png and curves.png to ``folder``; the pictures' titles have the model's name and digest."""
     from frostline import plots_shift
 
+    name = f"{record['model']} {record['model_digest'][:8]}"
     write_json(folder / "shift.json", record)
     try:
         plots_shift.heat_map(record, folder / "corruptions.png", f"{name}: accuracy on corrupted images")
