@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from forged import forge
 from PIL import Image
-from reported import finished_run, kept_run
+from reported import counted, fingerprint, finished_run, kept_run
 from typer.testing import CliRunner
 
 from frostline.cli import app
@@ -341,6 +341,23 @@ def test_how_it_was_measured_is_said_as_far_as_the_records_tell(tmp_path: Path) 
     assert "whole records no" not in said
     assert "chosen on the very test images that it is judged on here, which flatters it" in text
     assert "2 runs were judged on test. The more runs" in text
+
+
+def test_a_model_from_elsewhere_is_reported_with_what_is_known_of_it(tmp_path: Path) -> None:
+    p = Run.open(finished_run(tmp_path / "whole")).predictions("test")
+    with Run.create(tmp_path / "imported") as run:
+        run.write_data({"source": "animals", "counts": {"test": counted(p)}, "fingerprints": {"test": fingerprint(p)}})
+        run.write_predictions("test", p)
+        run.finish({"test_accuracy": float(p.correct.mean())})
+    report([tmp_path / "imported"], tmp_path / "out")
+    said = how_measured(tmp_path / "out")
+    assert (
+        "Before this report was written rows were counted, and images and true classes were compared with the fingerprint" in said
+    )
+    assert "imported records no scores, so there was nothing to compare with." in said
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "No image content stands in two splits" not in text
+    assert "and no record tells whether anything else has read them" in text
 
 
 def test_one_run_given_twice_is_refused_and_nothing_is_written(runs: list[Path], tmp_path: Path) -> None:

@@ -66,8 +66,9 @@ def _history(record: Record) -> list[Block]:
     if record.get("rejected"):
         said.append(f"{counted(record['rejected'], 'file')} of {record['found']:,} could not be used; rejects.csv has the reasons.")
     said += [str(note) for note in record.get("notes", ())]
-    said.append("No image content stands in two splits.")
-    return [Items(tuple(said))]
+    if len(record["counts"]) > 1:
+        said.append("No image content stands in two splits.")
+    return [Items(tuple(said))] if said else []
 
 
 def _inspected(facts: Facts) -> list[Block]:
