@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from frostline.reporting.words import ranging, size
 from frostline.runs import PLOTS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
@@ -114,7 +115,7 @@ def scores(record: Mapping[str, Any]) -> None:
 
 
 def inspection(record: Mapping[str, Any], folder: Path) -> None:
-    """Images a split and a class, and how many are nearly the same or odd."""
+    """Images a split and a class, their sizes, and how many are nearly the same or odd."""
     table = Table("split", title=str(record["source"]), title_style="bold")
     for name in ("images", "classes", "smallest class", "largest class"):
         table.add_column(name, justify="right")
@@ -123,6 +124,9 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
         ends = [f"{label}: {count:,}" for label, count in (ordered[0], ordered[-1])] if ordered else ["–", "–"]
         table.add_row(name, f"{split['images']:,}", f"{len(ordered):,}", *ends)
     console.print(table)
+    for name, split in record["splits"].items():
+        files = f", in files of {ranging(split['bytes'], size)}" if split["bytes"] else ""
+        console.print(f"{name}: images {ranging(split['width'])} px wide and {ranging(split['height'])} px high{files}.")
     if record["rejects"]:
         console.print(
             f"{len(record['rejects']):,} unusable files are left out everywhere; {folder / 'audit.json'} has the reasons."

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,42 @@ def test_the_very_same_content_is_said(tmp_path):
     put(tmp_path / "b" / "three.png", picture(drawn_images(2, 40, 40, seed=9)[1]))
     (pair,) = inspect(load_source(str(tmp_path), training=False))["duplicates"]
     assert pair["same_content"]
+
+
+def inspected(root):
+    return inspect(load_source(str(root), training=False))
+
+
+def on_screen(root, out):
+    done = CliRunner().invoke(app, ["inspect", str(root), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+def test_sizes_of_photos_are_said(tmp_path):
+    sizes = [(70, 90), (70, 200), (110, 90), (70, 91)]
+    for number, (height, width) in enumerate(sizes):
+        put(tmp_path / "train" / "ab"[number % 2] / f"{number}.png", picture(drawn_images(1, height, width, seed=number)[0]))
+    put(tmp_path / "test" / "a" / "one.png", picture(drawn_images(1, 80, 120, seed=9)[0]))
+    train, test = (inspected(tmp_path)["splits"][name] for name in ("train", "test"))
+    assert (train["size"], test["size"]) == (None, [80, 120])
+    assert train["width"] == {"minimum": 90, "median": 90.5, "maximum": 200}
+    assert train["height"] == {"minimum": 70, "median": 70.0, "maximum": 110}
+    lengths = sorted(path.stat().st_size for path in (tmp_path / "train").rglob("*.png"))
+    assert train["bytes"] == {"minimum": lengths[0], "median": (lengths[1] + lengths[2]) / 2, "maximum": lengths[3]}
+    said = on_screen(tmp_path, tmp_path / "out")
+    assert "train: images 90 to 200 (median 90.5) px wide and 70 to 110 (median 70) px high, in files of" in said
+    assert "test: images 120 px wide and 80 px high, in files of" in said
+
+
+def test_sizes_of_arrays_are_said(tmp_path):
+    pytest.importorskip("sklearn")
+    source = load_source("digits")
+    few = source.sets["train"].take(range(30))
+    record = inspect(replace(source, sets={"train": few}))
+    eight = {"minimum": 8, "median": 8.0, "maximum": 8}
+    train = record["splits"]["train"]
+    assert (train["size"], train["height"], train["width"], train["bytes"]) == ([8, 8], eight, eight, None)
 
 
 def test_the_command_leaves_tables_and_pictures_and_changes_nothing(folder, tmp_path):

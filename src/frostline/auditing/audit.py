@@ -1,4 +1,4 @@
-"""What can be said of the data from its pixels alone: counts, near duplicates within and across splits, odd images.
+"""What can be said of the data from its pixels alone: counts, sizes, near duplicates within and across splits, odd images.
 
 ``auditing.features`` adds what a pretrained network says of it.
 Nothing is changed. Legend: N images, K classes.
@@ -45,8 +45,9 @@ def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair
         further: more pairs that are nearly the same, of all images as (N, 32, 32, 3), split after split.
 
     Returns:
-        source; splits: for each its images, classes (counts by name) and imbalance (largest over smallest count that is not 0);
-        rejects (path and reason); duplicates: of pairs, most alike first, the two ids, splits and classes, mirrored, likeness and
+        source; splits: for each its images, size ([H, W] where all have one), height and width in pixels and bytes of a file
+        (minimum, median and maximum; None where not known), classes (counts by name) and imbalance (largest over smallest count
+        that is not 0); rejects (path and reason); duplicates: of pairs, most alike first, the two ids, splits and classes, mirrored, likeness and
         whether the content is the same; across: pairs in two splits; contradictions: pairs with two classes; odd: id, split, class,
         what and value of dark, bright, blank and blurred images; label_errors: None, for they need a network's features.
     """
@@ -92,10 +93,23 @@ def _counted(images: ImageSet) -> Record:
     there = counts[counts > 0]
     return {
         "images": len(images),
-        "size": list(images.size) if images.size else None,
+        **_sizes(images),
         "classes": dict(zip(images.classes, counts.tolist(), strict=True)),
         "imbalance": float(there.max() / there.min()) if len(there) else None,
     }
+
+
+def _sizes(images: ImageSet) -> Record:
+    sides = images.sides if images.size is None else np.array([images.size])
+    height, width = (_spread(None if sides is None else sides[:, axis]) for axis in (0, 1))
+    both = [side["minimum"] for side in (height, width) if side and side["minimum"] == side["maximum"]]
+    return {"size": both if len(both) == 2 else None, "height": height, "width": width, "bytes": _spread(images.lengths)}
+
+
+def _spread(values: NDArray[np.int64] | None) -> Record | None:
+    if values is None or not len(values):
+        return None
+    return {"minimum": int(values.min()), "median": float(np.median(values)), "maximum": int(values.max())}
 
 
 def _described(pair: Pair, rows: Sequence[tuple[str, str, str, bytes]]) -> Record:

@@ -56,7 +56,7 @@ def inspect(
     json: Json = False,
     strict: Strict = False,
 ) -> None:
-    """Look at data before training: counts, near duplicates within and across splits, odd images, likely label errors."""
+    """Look at data before training: counts, sizes, near duplicates within and across splits, odd images, likely label errors."""
     from frostline import show
     from frostline.auditing import audit
     from frostline.auditing import features as audit_features

@@ -36,6 +36,8 @@ class ImageSet:
         pixels: arrays: (N, H, W, 3) uint8 RGB, possibly memory-mapped; else None.
         files: photos: N paths; else None.
         groups: N group names (patient, camera burst) that no split may divide, or None.
+        sides: photos: (N, 2) H and W of each, upright, as the check of the files found them; else None.
+        lengths: (N,) of the files in bytes, where the images come from files of their own; else None.
     """
 
     name: str
@@ -46,12 +48,14 @@ class ImageSet:
     pixels: NDArray[np.uint8] | None = None
     files: tuple[Path, ...] | None = None
     groups: NDArray[np.str_] | None = None
+    sides: NDArray[np.int64] | None = None
+    lengths: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if (self.pixels is None) == (self.files is None):
             raise ValueError("an ImageSet holds either pixels or files")
-        lengths = [len(column) for column in (self.ids, self.digests, self.pixels, self.files, self.groups) if column is not None]
-        if any(length != len(self.labels) for length in lengths):
+        columns = (self.ids, self.digests, self.pixels, self.files, self.groups, self.sides, self.lengths)
+        if any(len(column) != len(self.labels) for column in columns if column is not None):
             raise ValueError("the columns of an ImageSet must have one length")
 
     def __len__(self) -> int:
@@ -81,6 +85,8 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[index],
             files=None if self.files is None else tuple(self.files[i] for i in index),
             groups=None if self.groups is None else self.groups[index],
+            sides=None if self.sides is None else self.sides[index],
+            lengths=None if self.lengths is None else self.lengths[index],
         )
 
 

@@ -160,7 +160,8 @@ def _image_set(
     number = {name: label for label, name in enumerate(classes)}
     files = tuple(row.path for row in rows)
     pixels = _decode_all(files, size) if size else None
-    digests = np.array([bytes.fromhex(checked[file].digest) for file in files], dtype="S16")
+    looks = [checked[file] for file in files]
+    digests = np.array([bytes.fromhex(look.digest) for look in looks], dtype="S16")
     return ImageSet(
         name=split,
         classes=classes,
@@ -170,6 +171,8 @@ def _image_set(
         pixels=pixels,
         files=files if pixels is None else None,
         groups=np.array([row.group or f"(no group) {row.id}" for row in rows]) if grouped else None,
+        sides=np.array([(look.height, look.width) for look in looks], dtype=np.int64) if pixels is None else None,
+        lengths=np.array([look.length for look in looks], dtype=np.int64),
     )
 
 

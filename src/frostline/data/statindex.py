@@ -29,12 +29,14 @@ class Checked:
         digest: BLAKE2b-128 of its bytes as 32 hexadecimal digits; empty when it is rejected.
         height, width: pixels, upright; 0 when it is rejected.
         reason: why it is rejected; empty when it is usable.
+        length: of the file in bytes; 0 when it is rejected.
     """
 
     digest: str
     height: int
     width: int
     reason: str
+    length: int = 0
 
 
 _Entry = tuple[int, int, Checked]  # size in bytes, time of change in ns
@@ -103,7 +105,7 @@ def _check(data: bytes, name: str) -> Checked:
         height, width = verify(data, name)
     except BadImage as bad:
         return Checked("", 0, 0, str(bad))
-    return Checked(digest_bytes(data), height, width, "")
+    return Checked(digest_bytes(data), height, width, "", len(data))
 
 
 def _index_path(place: Path) -> Path:
@@ -123,11 +125,15 @@ def _load(index: Path) -> tuple[dict[str, _Entry], list[str]]:
         if header["key"] != _key():
             return {}, []
         rows = (json.loads(line) for line in body.splitlines())
-        return {path: (size, mtime, Checked(*rest)) for path, size, mtime, *rest in rows}, []
+        return {path: (size, mtime, _checked(size, *rest)) for path, size, mtime, *rest in rows}, []
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {}, [f"The index of checked files was damaged ({error}); every file was checked again."]
+
+
+def _checked(size: int, digest: str, height: int, width: int, reason: str) -> Checked:
+    return Checked(digest, height, width, reason, 0 if reason else size)
 
 
 def _save(index: Path, entries: Mapping[str, _Entry]) -> list[str]:
