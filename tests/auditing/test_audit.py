@@ -10,10 +10,11 @@ from drawing import encoded, put
 from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
-from frostline.auditing.audit import inspect
+from frostline.auditing.audit import inspect, keep
 from frostline.cli import app
 from frostline.data.sources import load_source
 from frostline.drawn import drawn_images
+from frostline.errors import UserError
 
 
 def picture(pixels, kind="PNG"):
@@ -99,6 +100,40 @@ def test_sizes_of_arrays_are_said(tmp_path):
     eight = {"minimum": 8, "median": 8.0, "maximum": 8}
     train = record["splits"]["train"]
     assert (train["size"], train["height"], train["width"], train["bytes"]) == ([8, 8], eight, eight, None)
+
+
+def test_what_was_mended_does_not_stay_in_the_folder(tmp_path):
+    pytest.importorskip("matplotlib")
+    data, out = tmp_path / "data", tmp_path / "out"
+    for number, image in enumerate(drawn_images(4, 70, 70, seed=2)):
+        put(data / "ab"[number % 2] / f"{number}.png", picture(image))
+    put(data / "a" / "again.png", (data / "a" / "0.png").read_bytes())
+    put(out / "label_errors.csv", b"of an inspection with a network")
+    put(out / "label_errors.png", b"the same")
+    put(out / "notes.csv", b"a person's own")
+    said = on_screen(data, out)
+    assert "where an earlier inspection had left it: label_errors.csv, label_errors.png." in said
+    assert (out / "duplicates.png").is_file()
+    (data / "a" / "again.png").unlink()
+    said = on_screen(data, out)
+    assert "had left it: duplicates.png." in said
+    assert {path.name for path in out.iterdir()} == {"audit.json", "duplicates.csv", "odd.csv", "samples.png", "notes.csv"}
+    assert "had left it" not in on_screen(data, out)
+
+
+def test_where_nothing_can_be_drawn_no_earlier_picture_stays(tmp_path, monkeypatch):
+    for number, image in enumerate(drawn_images(3, 70, 70, seed=2)):
+        put(tmp_path / "data" / "a" / f"{number}.png", picture(image))
+    for name in ("samples.png", "duplicates.png"):
+        put(tmp_path / "out" / name, b"earlier")
+    source = load_source(str(tmp_path / "data"), training=False)
+
+    def refuse(*_):
+        raise UserError("Pictures need Matplotlib.")
+
+    monkeypatch.setattr("frostline.plots.sample_grid", refuse)
+    keep(inspect(source), source, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_the_command_leaves_tables_and_pictures_and_changes_nothing(folder, tmp_path):

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from frostline.cli import app
 from frostline.errors import UserError
+from frostline.reporting.facts import gather
 from frostline.reporting.write import report
 from frostline.runs import Run
 
@@ -309,6 +310,21 @@ def test_sizes_are_told(runs: list[Path], inspection: Path, tmp_path: Path) -> N
     report(runs[:1], tmp_path / "out", tmp_path)
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "| train | 60 to 1,200 (median 80.5) | 64 | 2.1 kB to 5.1 MB (median 3.0 kB) |" in text
+
+
+def test_pictures_of_what_the_record_does_not_have_are_left_out(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
+    names = ("samples.png", "duplicates.png", "label_errors.png")
+    for name in names:
+        (tmp_path / name).write_bytes((inspection / "samples.png").read_bytes())
+    record = json.loads((inspection / "audit.json").read_text())
+    opened = [Run.open(runs[0])]
+    for changes, shown in (
+        ({}, names),
+        ({"duplicates": [], "label_errors": None}, ("samples.png",)),
+        ({"label_errors": {"estimated": 0, "rows": []}}, names[:2]),
+    ):
+        (tmp_path / "audit.json").write_text(json.dumps(record | changes))
+        assert tuple(gather(opened, tmp_path).pictures) == shown
 
 
 def test_the_command_writes_and_says_where(runs: list[Path], tmp_path: Path) -> None:

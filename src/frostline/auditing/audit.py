@@ -159,7 +159,10 @@ def keep(record: Record, source: Source, folder: Path) -> None:
     """Write audit.json, duplicates.csv, odd.csv, samples.png and duplicates.png to ``folder``; and label_errors.csv and .png.
 
     label_errors.csv has the labels that are called likely errors alone, so that ``train --relabel`` and ``--exclude`` can take it.
+    What an earlier inspection wrote there goes, and where nothing comes in its place that is said: flaws that have been mended
+    would go on being shown, and labels that may be right by now be changed.
     """
+    earlier = _cleared(folder)
     write_json(folder / "audit.json", record)
     tables = {name: record[name] for name in ("duplicates", "odd")}
     if record["label_errors"] is not None:
@@ -170,6 +173,21 @@ def keep(record: Record, source: Source, folder: Path) -> None:
         _draw(record, source, folder)
     except UserError as error:  # the base install draws nothing
         say(f"{error.message} The figures are in {folder / 'audit.json'}.", "yellow")
+    if gone := [name for name in earlier if not (folder / name).exists()]:
+        say(f"Removed from {folder}, where an earlier inspection had left it: {', '.join(gone)}.")
+
+
+#: What an inspection writes beside its record.
+_BESIDE = ("duplicates.csv", "odd.csv", "label_errors.csv", "samples.png", "duplicates.png", "label_errors.png")
+
+
+def _cleared(folder: Path) -> list[str]:
+    """Remove the tables and pictures of an earlier inspection, and name them. Its record stays until it is replaced."""
+    there = [name for name in _BESIDE if (folder / name).is_file()]
+    for name in there:
+        (folder / name).unlink()
+    return there
+
 
 
 _COLUMNS = {
