@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from frostline.auditing.duplicates import limits
 from frostline.reporting.words import ranging, size
 from frostline.runs import PLOTS, Run
 
@@ -133,9 +134,11 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
         )
     same = sum(pair["same_content"] for pair in record["duplicates"])
     console.print(
-        f"{len(record['duplicates']):,} pairs of images are nearly the same ({same:,} of them the very same): "
+        f"{record['pairs']:,} pairs of images are nearly the same ({same:,} of them the very same): "
         f"{record['across']:,} across splits, {record['contradictions']:,} with two classes."
     )
+    for said in limits(record):
+        console.print(said)
     for what in ("dark", "bright", "blank", "blurred", "far"):
         if count := sum(row["what"] == what for row in record["odd"]):
             console.print(f"{count:,} {what if what != 'far' else 'unlike all other'} images.")

@@ -10,6 +10,7 @@ from drawing import encoded, put
 from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
+from frostline.auditing import thumbnails
 from frostline.auditing.audit import inspect, keep
 from frostline.cli import app
 from frostline.data.sources import load_source
@@ -74,6 +75,64 @@ def on_screen(root, out):
     done = CliRunner().invoke(app, ["inspect", str(root), "--out", str(out)])
     assert done.exit_code == 0, done.output
     return " ".join(done.output.split())
+
+
+def test_a_copy_in_test_is_found_however_many_there_are_in_train(tmp_path):
+    one, *others = (picture(image) for image in drawn_images(6, 70, 70, seed=4))
+    for number in range(26):
+        put(tmp_path / "train" / "a" / f"copy {number}.png", one)
+    put(tmp_path / "test" / "a" / "leak.png", one)
+    for number, other in enumerate(others):
+        put(tmp_path / "train" / "b" / f"{number}.png", other)
+    record = inspected(tmp_path)
+    assert (record["pairs"], record["across"], record["contradictions"], record["left_out"]) == (26, 1, 0, 0)
+    assert len(record["duplicates"]) == 26
+    (leak,) = (pair for pair in record["duplicates"] if pair["split_a"] != pair["split_b"])
+    assert (leak["b"], leak["split_b"], leak["same_content"]) == ("test/a/leak.png", "test", True)
+
+
+@pytest.mark.parametrize("side", [32, 70])
+def test_copies_that_show_next_to_nothing_are_found(tmp_path, side):
+    dark = [picture(image // 40) for image in drawn_images(3, side, side, seed=8)]
+    for split, number in (("train", 0), ("train", 1), ("train", 2), ("test", 0)):
+        put(tmp_path / split / "a" / f"{number}.png", dark[number])
+    (pair,) = inspected(tmp_path)["duplicates"]
+    assert (pair["a"], pair["b"], pair["same_content"]) == ("train/a/0.png", "test/a/0.png", True)
+
+
+def frames(root):
+    """A still scene: thirty frames that compression alone tells apart, three of them in test and under another class."""
+    image = drawn_images(1, 70, 70, seed=4)[0]
+    for number in range(30):
+        place = root / "test" / "b" if number in (4, 14, 24) else root / "train" / "a"
+        put(place / f"{number}.jpg", encoded(Image.fromarray(image), "JPEG", quality=60 + number))
+    return root
+
+
+def test_what_the_tables_leave_out_is_counted_and_said(tmp_path):
+    frames(tmp_path / "data")
+    said = on_screen(tmp_path / "data", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert record["pairs"] == 30 * 29 / 2
+    assert record["across"] == record["contradictions"] == 27 * 3
+    assert record["left_out"] == record["pairs"] - len(record["duplicates"]) > 0
+    ends = {end: [pair[end] for pair in record["duplicates"] if pair["split_a"] != pair["split_b"]] for end in "ab"}
+    assert {*ends["a"], *ends["b"]} == {pair[end] for pair in record["duplicates"] for end in "ab"}
+    assert len({*ends["a"], *ends["b"]}) == 30
+    assert "435 pairs of images are nearly the same (0 of them the very same): 81 across splits, 81 with two classes." in said
+    assert f"{record['left_out']:,} of these pairs are counted but not listed." in said
+    assert record["most_compared"] is None
+    assert "compared closely" not in said
+
+
+def test_a_search_that_was_limited_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(thumbnails, "LOOKS", 20)
+    said = on_screen(frames(tmp_path / "data"), tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert record["most_compared"] == thumbnails.LEAST
+    assert record["across"] >= 27
+    assert record["pairs"] <= 2 * thumbnails.LEAST * 30
+    assert "compared closely with the 4 most alike of its split and as many of other splits alone" in said
 
 
 def test_sizes_of_photos_are_said(tmp_path):

@@ -301,15 +301,19 @@ def test_an_inspection_of_other_data_is_refused(runs: list[Path], inspection: Pa
         report(runs, tmp_path / "out", tmp_path)
 
 
-def test_sizes_are_told(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
+def test_sizes_and_what_the_lists_leave_out_are_told(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
     record = json.loads((inspection / "audit.json").read_text())
     spans = {"minimum": 60, "median": 80.5, "maximum": 1200}
     record["splits"]["train"] |= {"size": None, "width": spans, "height": dict.fromkeys(spans, 64)}
     record["splits"]["train"] |= {"bytes": {"minimum": 2100, "median": 3000.0, "maximum": 5_100_000}}
+    record |= {"pairs": 1436, "left_out": 1434, "most_compared": 4}
     (tmp_path / "audit.json").write_text(json.dumps(record))
     report(runs[:1], tmp_path / "out", tmp_path)
     text = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert "| train | 60 to 1,200 (median 80.5) | 64 | 2.1 kB to 5.1 MB (median 3.0 kB) |" in text
+    assert "| pairs that are nearly the same | 1,436 |" in text
+    assert "1,434 of these pairs are counted but not listed." in text
+    assert "compared closely with the 4 most alike" in text
 
 
 def test_pictures_of_what_the_record_does_not_have_are_left_out(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
