@@ -43,6 +43,7 @@ LAYERS = [
     "data.edits",
     "data.reading",
     "auditing",
+    "auditing.thumbnails",
     "auditing.duplicates",
     "data.augment",
     "data.views",

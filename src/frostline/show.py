@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from frostline.auditing.duplicates import limits
+from frostline.reporting.words import ranging, size
 from frostline.runs import PLOTS, SETTINGS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
@@ -119,7 +121,7 @@ def scores(record: Mapping[str, Any]) -> None:
 
 
 def inspection(record: Mapping[str, Any], folder: Path) -> None:
-    """Images a split and a class, and how many are nearly the same or odd."""
+    """Images a split and a class, their sizes, and how many are nearly the same or odd."""
     table = Table("split", title=str(record["source"]), title_style="bold")
     for name in ("images", "classes", "smallest class", "largest class"):
         table.add_column(name, justify="right")
@@ -128,15 +130,20 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
         ends = [f"{label}: {count:,}" for label, count in (ordered[0], ordered[-1])] if ordered else ["–", "–"]
         table.add_row(name, f"{split['images']:,}", f"{len(ordered):,}", *ends)
     console.print(table)
+    for name, split in record["splits"].items():
+        files = f", in files of {ranging(split['bytes'], size)}" if split["bytes"] else ""
+        console.print(f"{name}: images {ranging(split['width'])} px wide and {ranging(split['height'])} px high{files}.")
     if record["rejects"]:
         console.print(
             f"{len(record['rejects']):,} unusable files are left out everywhere; {folder / 'audit.json'} has the reasons."
         )
     same = sum(pair["same_content"] for pair in record["duplicates"])
     console.print(
-        f"{len(record['duplicates']):,} pairs of images are nearly the same ({same:,} of them the very same): "
+        f"{record['pairs']:,} pairs of images are nearly the same ({same:,} of them the very same): "
         f"{record['across']:,} across splits, {record['contradictions']:,} with two classes."
     )
+    for said in limits(record):
+        console.print(said)
     for what in ("dark", "bright", "blank", "blurred", "far"):
         if count := sum(row["what"] == what for row in record["odd"]):
             console.print(f"{count:,} {what if what != 'far' else 'unlike all other'} images.")

@@ -33,6 +33,32 @@ def test_digits() -> None:
     assert not source.official
 
 
+def test_sizes_of_photos_come_from_the_one_check_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, (height, width) in enumerate([(80, 120), (300, 90), (80, 100)]):
+        put(tmp_path / "ab"[number % 2] / f"{number}.png", encoded(drawn(number, height, width), "PNG"))
+    train = load_source(tmp_path).sets["train"]
+    sides = {"a/0.png": [80, 120], "a/2.png": [80, 100], "b/1.png": [300, 90]}
+    assert train.sides is not None
+    assert train.lengths is not None
+    assert dict(zip(train.ids.tolist(), train.sides.tolist(), strict=True)) == sides
+    lengths = [(tmp_path / name).stat().st_size for name in train.ids]
+    assert train.lengths.tolist() == lengths
+    assert train.take([2, 0]).sides.tolist() == [sides["b/1.png"], sides["a/0.png"]]  # type: ignore[union-attr]
+    assert train.take([2, 0]).lengths.tolist() == [lengths[2], lengths[0]]  # type: ignore[union-attr]
+    monkeypatch.setattr("frostline.data.statindex.read_file", lambda path: pytest.fail(f"{path} was opened again"))
+    again = load_source(tmp_path).sets["train"]
+    assert np.array_equal(again.sides, train.sides)  # type: ignore[arg-type]
+    assert np.array_equal(again.lengths, train.lengths)  # type: ignore[arg-type]
+
+
+def test_small_images_of_one_size_know_their_files(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"a": 2, "b": 1}, height=20, width=30)
+    train = load_source(tmp_path).sets["train"]
+    assert (train.size, train.sides) == ((20, 30), None)
+    assert train.lengths is not None
+    assert train.lengths.tolist() == [(tmp_path / name).stat().st_size for name in train.ids]
+
+
 def test_natural_order() -> None:
     assert natural_order(["10", "2", "img10", "img9", "B", "a", "007", "7", "é"]) == (
         "2",

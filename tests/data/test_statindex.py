@@ -43,7 +43,7 @@ def test_what_is_found(files: list[Path], tmp_path: Path) -> None:
     found, notes = check_files(tmp_path, [*files, files[0], tmp_path / "none.jpg"])
     assert notes == []
     assert list(found) == [*files, tmp_path / "none.jpg"]
-    assert found[files[0]] == Checked(digest_bytes(files[0].read_bytes()), 80, 100, "")
+    assert found[files[0]] == Checked(digest_bytes(files[0].read_bytes()), 80, 100, "", files[0].stat().st_size)
     assert found[files[3]] == Checked("", 0, 0, "not an image: text")
     assert found[tmp_path / "none.jpg"].reason == "missing"
 

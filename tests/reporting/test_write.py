@@ -404,6 +404,36 @@ def test_an_inspection_of_other_data_is_refused(runs: list[Path], inspection: Pa
         report(runs, tmp_path / "out", tmp_path)
 
 
+def test_sizes_and_what_the_lists_leave_out_are_told(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
+    record = json.loads((inspection / "audit.json").read_text())
+    spans = {"minimum": 60, "median": 80.5, "maximum": 1200}
+    record["splits"]["train"] |= {"size": None, "width": spans, "height": dict.fromkeys(spans, 64)}
+    record["splits"]["train"] |= {"bytes": {"minimum": 2100, "median": 3000.0, "maximum": 5_100_000}}
+    record |= {"pairs": 1436, "left_out": 1434, "most_compared": 4}
+    (tmp_path / "audit.json").write_text(json.dumps(record))
+    report(runs[:1], tmp_path / "out", tmp_path)
+    text = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "| train | 60 to 1,200 (median 80.5) | 64 | 2.1 kB to 5.1 MB (median 3.0 kB) |" in text
+    assert "| pairs that are nearly the same | 1,436 |" in text
+    assert "1,434 of these pairs are counted but not listed." in text
+    assert "compared closely with the 4 most alike" in text
+
+
+def test_pictures_of_what_the_record_does_not_have_are_left_out(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
+    names = ("samples.png", "duplicates.png", "label_errors.png")
+    for name in names:
+        (tmp_path / name).write_bytes((inspection / "samples.png").read_bytes())
+    record = json.loads((inspection / "audit.json").read_text())
+    opened = [Run.open(runs[0])]
+    for changes, shown in (
+        ({}, names),
+        ({"duplicates": [], "label_errors": None}, ("samples.png",)),
+        ({"label_errors": {"estimated": 0, "rows": []}}, names[:2]),
+    ):
+        (tmp_path / "audit.json").write_text(json.dumps(record | changes))
+        assert tuple(gather(opened, tmp_path).pictures) == shown
+
+
 def test_the_command_writes_and_says_where(runs: list[Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(tmp_path / "out"), "--license", "mit"])
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""What can be said of the data from its pixels alone: counts, near duplicates within and across splits, odd images.
+"""What can be said of the data from its pixels alone: counts, sizes, near duplicates within and across splits, odd images.
 
 ``auditing.features`` adds what a pretrained network says of it.
 Nothing is changed. Legend: N images, K classes.
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.auditing.duplicates import SIDE, Pair, limited, merged, near_duplicates
+from frostline.auditing.duplicates import Known, Pair, first_look, limited, merged, second_look
+from frostline.auditing.thumbnails import SIDE
 from frostline.data.imageset import ImageSet, Source
 from frostline.data.reading import read_row, stored_pixels
 from frostline.errors import UserError
@@ -35,9 +36,10 @@ SAMPLES, SHOWN = 10, 40
 MOST_CLASSES = 30
 
 Record = dict[str, Any]
+Further = Callable[[NDArray[np.uint8]], Sequence[Pair]]
 
 
-def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair]] = lambda looked: ()) -> Record:
+def inspect(source: Source, further: Further = lambda looked: ()) -> Record:
     """Look at every image of a source.
 
     Args:
@@ -45,26 +47,48 @@ def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair
         further: more pairs that are nearly the same, of all images as (N, 32, 32, 3), split after split.
 
     Returns:
-        source; splits: for each its images, classes (counts by name) and imbalance (largest over smallest count that is not 0);
-        rejects (path and reason); duplicates: of pairs, most alike first, the two ids, splits and classes, mirrored, likeness and
-        whether the content is the same; across: pairs in two splits; contradictions: pairs with two classes; odd: id, split, class,
-        what and value of dark, bright, blank and blurred images; label_errors: None, for they need a network's features.
+        source; splits: for each its images, size ([H, W] where all have one), height and width in pixels and bytes of a file
+        (minimum, median and maximum; None where not known), classes (counts by name) and imbalance (largest over smallest count
+        that is not 0); rejects (path and reason); duplicates: of the pairs that are listed (``duplicates.limited``), most alike
+        first, the two ids, splits and classes, mirrored, likeness and whether the content is the same; pairs: how many there are,
+        listed or not; across: those in two splits; contradictions: those with two classes; left_out: those not listed;
+        most_compared: None, or with how many of its split, and of others, each image was compared closely because too many are
+        alike (``thumbnails.Candidates.each``); odd: id, split, class, what and value of dark, bright, blank and blurred images;
+        label_errors: None, for they need a network's features.
     """
     sets = list(source.sets.values())
     looked = np.concatenate([_looked_at(images) for images in sets])
-    with stage("compare images", len(looked)) as bar:
-        pairs = limited(merged(near_duplicates(looked, bar.advance), further(looked)))
     rows = _rows(sets)
-    found = [_described(pair, rows) for pair in pairs]
     return {
         "source": source.name,
         "splits": {images.name: _counted(images) for images in sets},
         "rejects": [{"path": reject.path, "reason": reject.reason} for reject in source.rejects],
-        "duplicates": found,
-        "across": sum(pair["split_a"] != pair["split_b"] for pair in found),
-        "contradictions": sum(pair["class_a"] != pair["class_b"] for pair in found),
+        **_duplicates(looked, sets, rows, further),
         "odd": _odd(looked, rows),
         "label_errors": None,
+    }
+
+
+_Rows = Sequence[tuple[str, str, str, bytes]]
+
+
+def _duplicates(looked: NDArray[np.uint8], sets: Sequence[ImageSet], rows: _Rows, further: Further) -> Record:
+    """What is nearly the same, counted before the list is limited."""
+    known = Known.of(sets)
+    with stage("compare images", len(looked)) as bar:
+        found = first_look(looked, known, bar.advance)
+    with stage("look again", len(found.candidates)) as bar:
+        near = second_look(looked, found.candidates, bar.advance)
+    others = [pair for pair in further(looked) if not known.same(pair)]  # copies are found, each beside the first of them
+    pairs = merged([*found.copies, *near], others)
+    listed = limited(pairs, known, {pair.rows for pair in found.copies})
+    return {
+        "duplicates": [_described(pair, rows) for pair in listed],
+        "pairs": len(pairs),
+        "across": sum(map(known.across, pairs)),
+        "contradictions": sum(map(known.contradicting, pairs)),
+        "left_out": len(pairs) - len(listed),
+        "most_compared": found.candidates.each,
     }
 
 
@@ -78,7 +102,7 @@ _LOOK = Preprocess(size=(SIDE, SIDE), stored=(SIDE, SIDE))
 _SHOW = Preprocess(size=(160, 160), stored=(160, 160), fit="pad", mean=(1.0, 1.0, 1.0))
 
 
-def _rows(sets: Sequence[ImageSet]) -> list[tuple[str, str, str, bytes]]:
+def _rows(sets: Sequence[ImageSet]) -> _Rows:
     """(id, split, class, digest) of every image, in order."""
     return [
         (str(name), images.name, images.classes[label] if label >= 0 else "", bytes(digest))
@@ -92,13 +116,26 @@ def _counted(images: ImageSet) -> Record:
     there = counts[counts > 0]
     return {
         "images": len(images),
-        "size": list(images.size) if images.size else None,
+        **_sizes(images),
         "classes": dict(zip(images.classes, counts.tolist(), strict=True)),
         "imbalance": float(there.max() / there.min()) if len(there) else None,
     }
 
 
-def _described(pair: Pair, rows: Sequence[tuple[str, str, str, bytes]]) -> Record:
+def _sizes(images: ImageSet) -> Record:
+    sides = images.sides if images.size is None else np.array([images.size])
+    height, width = (_spread(None if sides is None else sides[:, axis]) for axis in (0, 1))
+    both = [side["minimum"] for side in (height, width) if side and side["minimum"] == side["maximum"]]
+    return {"size": both if len(both) == 2 else None, "height": height, "width": width, "bytes": _spread(images.lengths)}
+
+
+def _spread(values: NDArray[np.int64] | None) -> Record | None:
+    if values is None or not len(values):
+        return None
+    return {"minimum": int(values.min()), "median": float(np.median(values)), "maximum": int(values.max())}
+
+
+def _described(pair: Pair, rows: _Rows) -> Record:
     a, b = rows[pair.first], rows[pair.second]
     return {
         "a": a[0],
@@ -113,7 +150,7 @@ def _described(pair: Pair, rows: Sequence[tuple[str, str, str, bytes]]) -> Recor
     }
 
 
-def _odd(looked: NDArray[np.uint8], rows: Sequence[tuple[str, str, str, bytes]]) -> list[Record]:
+def _odd(looked: NDArray[np.uint8], rows: _Rows) -> list[Record]:
     measured = [_measured(looked[i : i + 2000]) for i in range(0, len(looked), 2000)]
     brightness, deviation, sharpness = (np.concatenate(column) for column in zip(*measured, strict=True))
     told = np.log(np.maximum(sharpness, 1e-6))
@@ -145,7 +182,10 @@ def keep(record: Record, source: Source, folder: Path) -> None:
     """Write audit.json, duplicates.csv, odd.csv, samples.png and duplicates.png to ``folder``; and label_errors.csv and .png.
 
     label_errors.csv has the labels that are called likely errors alone, so that ``train --relabel`` and ``--exclude`` can take it.
+    What an earlier inspection wrote there goes, and where nothing comes in its place that is said: flaws that have been mended
+    would go on being shown, and labels that may be right by now be changed.
     """
+    earlier = _cleared(folder)
     write_json(folder / "audit.json", record)
     tables = {name: record[name] for name in ("duplicates", "odd")}
     if record["label_errors"] is not None:
@@ -156,6 +196,20 @@ def keep(record: Record, source: Source, folder: Path) -> None:
         _draw(record, source, folder)
     except UserError as error:  # the base install draws nothing
         say(f"{error.message} The figures are in {folder / 'audit.json'}.", "yellow")
+    if gone := [name for name in earlier if not (folder / name).exists()]:
+        say(f"Removed from {folder}, where an earlier inspection had left it: {', '.join(gone)}.")
+
+
+#: What an inspection writes beside its record.
+_BESIDE = ("duplicates.csv", "odd.csv", "label_errors.csv", "samples.png", "duplicates.png", "label_errors.png")
+
+
+def _cleared(folder: Path) -> list[str]:
+    """Remove the tables and pictures of an earlier inspection, and name them. Its record stays until it is replaced."""
+    there = [name for name in _BESIDE if (folder / name).is_file()]
+    for name in there:
+        (folder / name).unlink()
+    return there
 
 
 _COLUMNS = {

@@ -1,36 +1,35 @@
 """Images that are nearly the same: moved or cropped by a pixel, compressed, darker or brighter, mirrored.
 
-Two looks. First every image against every other as a thumbnail of 8×8 pixels, brightness and contrast taken out: one large
-matrix product. Then the pairs that are left, at 32×32: an image's edges must lie where the other's do, but for a shift by a pixel.
+Two looks. First every image against every other as a thumbnail (``auditing.thumbnails``). Then the pairs that are left, at
+32×32: an image's edges must lie where the other's do, but for a shift by a pixel.
 Thresholds were set on pairs of CIFAR-10's images looked at side by side (docs/log.md). Legend: N images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.auditing.thumbnails import FLAT, SIDE, Candidates, Rows, candidates, deviation
+from frostline.data.imageset import ImageSet
 from frostline.files import digest_bytes
 
 Floats = NDArray[np.float32]
 
-#: Side in pixels of the images that are compared, and of their thumbnails.
-SIDE, THUMBNAIL = 32, 8
-#: Correlation of thumbnails from which a pair is looked at again, and of edges from which it is one.
-ALIKE, SAME_EDGES = 0.95, 0.70
-#: Deviation of a thumbnail's values, of 255, below which an image shows too little to be told from others.
-FLAT = 4.0
-#: Images that are compared with all others at once; pairs that are looked at again at once.
-_BLOCK, _PAIRS = 2000, 4096
-#: A picture repeated more often than this is reported with its nearest so many alone.
+#: Correlation of edges from which a pair is one.
+SAME_EDGES = 0.70
+#: Pairs that are looked at again at once: so few that they stay in the processor's cache, which takes a third of the time.
+_PAIRS = 128
+#: Of an image's pairs that are nearly the same so many are listed, the most alike.
 MOST_EACH = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two images, rows ``first`` < ``second``, ``mirrored`` or not, and how alike their edges are, in [0, 1]."""
 
@@ -39,83 +38,110 @@ class Pair:
     mirrored: bool
     likeness: float
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Both rows."""
+        return self.first, self.second
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of images beside their pixels.
+
+    Attributes:
+        splits: (N,) the number of each image's split.
+        labels: (N,) its class.
+        digests: (N,) of its content.
+    """
+
+    splits: Rows
+    labels: Rows
+    digests: NDArray[np.bytes_]
+
+    @classmethod
+    def of(cls, sets: Sequence[ImageSet]) -> Known:
+        """Of all sets, one after the other."""
+        splits = np.repeat(np.arange(len(sets)), [len(images) for images in sets])
+        labels, digests = (np.concatenate([getattr(images, name) for images in sets]) for name in ("labels", "digests"))
+        return cls(splits, labels, digests)
+
+    def same(self, pair: Pair) -> bool:
+        """Whether the content is the very same."""
+        return bool(self.digests[pair.first] == self.digests[pair.second])
+
+    def across(self, pair: Pair) -> bool:
+        """Whether the images stand in two splits."""
+        return bool(self.splits[pair.first] != self.splits[pair.second])
+
+    def contradicting(self, pair: Pair) -> bool:
+        """Whether the images have two classes."""
+        return bool(self.labels[pair.first] != self.labels[pair.second])
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What a first look finds: ``copies`` are pairs, ``candidates`` are looked at again."""
+
+    copies: list[Pair]
+    candidates: Candidates
+
 
 def near_duplicates(images: NDArray[np.uint8], done: Callable[[int], Any] = lambda rows: None) -> list[Pair]:
-    """The pairs of nearly the same images, most alike first.
+    """The pairs of nearly the same images, most alike first: both looks at images of one split, whose content is their pixels."""
+    digests = _digests(images)
+    nothing = np.zeros(len(images), np.int64)
+    found = first_look(images, Known(nothing, nothing, digests), done)
+    return merged(found.copies, second_look(images, found.candidates))
+
+
+def first_look(images: NDArray[np.uint8], known: Known, done: Callable[[int], Any] = lambda rows: None) -> FirstLook:
+    """Copies, and pairs to look at again.
 
     Args:
         images: (N, 32, 32, 3) uint8 RGB, photos reduced to that.
+        known: of the same images.
         done: told of rows as they have been compared with all others.
 
-    Of identical images each is paired with the first of them, which alone is compared with the others: a picture that is there
-    a thousand times makes 999 pairs and not half a million. Images of one colour or nearly so are left out. The work grows with
-    N²: bench/duplicates.py times 55,500 images.
+    Of images of one content each is paired with the first of them, however little it shows, and so are those whose pixels are the
+    same: a picture that is there a thousand times makes 999 pairs and not half a million. The first alone is compared with others.
+    Images of one colour or nearly so are not: they show too little to be nearly the same. The work grows with N²:
+    bench/duplicates.py times 55,500 images.
     """
     if images.shape[1:] != (SIDE, SIDE, 3):
         raise ValueError(f"expected (N, {SIDE}, {SIDE}, 3) images, not {images.shape}")
-    first_of = _first_of_each(images)
-    told = _deviation(images) >= FLAT
-    again = np.flatnonzero((first_of < np.arange(len(images))) & told)
-    found = {(int(first_of[row]), int(row)): Pair(int(first_of[row]), int(row), False, 1.0) for row in again}
-    rows = np.flatnonzero((first_of == np.arange(len(images))) & told)
+    number, told = np.arange(len(images)), deviation(images) >= FLAT
+    content, pixels = _first_of_each(known.digests), _first_of_each(_digests(images))
+    copies = [Pair(int(content[row]), int(row), False, 1.0) for row in np.flatnonzero(content < number)]
+    again = np.flatnonzero((content == number) & (pixels < number) & told)
+    copies += [Pair(int(pixels[row]), int(row), False, 1.0) for row in again]
+    rows = np.flatnonzero((pixels == number) & told)
     done(len(images) - len(rows))
-    for first, second, mirrored in _alike(images, rows, done):
-        for pair in _checked(images, first, second, mirrored):
-            key = (pair.first, pair.second)
-            if key not in found or found[key].likeness < pair.likeness:
-                found[key] = pair
-    return sorted(found.values(), key=lambda pair: (-pair.likeness, pair.first, pair.second))
+    return FirstLook(copies, candidates(images, rows, known.splits, done))
 
 
-def _first_of_each(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(N,) the row of the first image with the same pixels."""
-    seen: dict[str, int] = {}
-    return np.array([seen.setdefault(digest_bytes(image.tobytes()), row) for row, image in enumerate(images)], np.int64)
-
-
-def _thumbnails(images: NDArray[np.uint8]) -> Floats:
-    """(n, 192): each image as 8×8 pixels, as it was."""
-    step = SIDE // THUMBNAIL
-    blocks = images.reshape(len(images), THUMBNAIL, step, THUMBNAIL, step, 3)
-    return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
-
-
-def _deviation(images: NDArray[np.uint8]) -> Floats:
-    parts = [_thumbnails(np.asarray(images[i : i + _BLOCK])).std(axis=1) for i in range(0, len(images), _BLOCK)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def _directions(values: Floats) -> Floats:
-    """Rows with mean 0 and length 1: their products are correlations."""
-    centred = values - values.mean(axis=1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-
-
-def _alike(images: NDArray[np.uint8], rows: NDArray[np.integer], done: Callable[[int], Any]) -> Any:
-    """(first, second, mirrored) blocks of pairs whose thumbnails are alike."""
-    chunks = [np.asarray(images[rows[i : i + _BLOCK]]) for i in range(0, len(rows), _BLOCK)]
-    plain = [_directions(_thumbnails(chunk)) for chunk in chunks]
-    for number, chunk in enumerate(chunks):
-        mirrored = _directions(_thumbnails(np.ascontiguousarray(chunk[:, :, ::-1])))
-        for flipped, own in ((False, plain[number]), (True, mirrored)):
-            for other in range(number, len(chunks)):
-                here, there = np.nonzero(own @ plain[other].T >= ALIKE)
-                first, second = here + number * _BLOCK, there + other * _BLOCK
-                kept = first < second
-                if kept.any():
-                    yield rows[first[kept]], rows[second[kept]], flipped
-        done(len(chunk))
-
-
-def _checked(images: NDArray[np.uint8], first: NDArray[np.integer], second: NDArray[np.integer], mirrored: bool) -> list[Pair]:
+def second_look(images: NDArray[np.uint8], found: Candidates, done: Callable[[int], Any] = lambda pairs: None) -> list[Pair]:
+    """Those of the candidates whose edges agree; ``done`` is told of pairs as they have been looked at."""
     pairs = []
-    for start in range(0, len(first), _PAIRS):
-        a, b = first[start : start + _PAIRS], second[start : start + _PAIRS]
-        shown = images[a][:, :, ::-1] if mirrored else images[a]
-        for i, j, likeness in zip(a, b, same_edges(shown, images[b]), strict=True):
-            if likeness >= SAME_EDGES:
-                pairs.append(Pair(int(i), int(j), mirrored, round(float(likeness), 4)))
+    for mirrored in (False, True):
+        chosen = np.flatnonzero(found.mirrored == mirrored)
+        for start in range(0, len(chosen), _PAIRS):
+            some = chosen[start : start + _PAIRS]
+            a, b = found.first[some], found.second[some]
+            likeness = same_edges(images[a][:, :, ::-1] if mirrored else images[a], images[b])
+            for i in np.flatnonzero(likeness >= SAME_EDGES):
+                pairs.append(Pair(int(a[i]), int(b[i]), mirrored, round(float(likeness[i]), 4)))
+            done(len(some))
     return pairs
+
+
+def _digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    return np.array([digest_bytes(image.tobytes()) for image in images], "S32")
+
+
+def _first_of_each(digests: NDArray[np.bytes_]) -> Rows:
+    """(N,) the first row with the same digest."""
+    _, first, content = np.unique(digests, return_index=True, return_inverse=True)
+    return np.asarray(first[content], np.int64)
 
 
 def same_edges(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Floats:
@@ -146,13 +172,42 @@ def merged(pairs: Sequence[Pair], further: Sequence[Pair]) -> list[Pair]:
     return sorted(best.values(), key=lambda pair: (-pair.likeness, pair.first, pair.second))
 
 
-def limited(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs, of each image at most ``MOST_EACH``, the most alike: a picture that is there a hundred times makes 4,950."""
-    count: dict[int, int] = {}
+def limited(pairs: Sequence[Pair], known: Known, always: Collection[tuple[int, int]] = ()) -> list[Pair]:
+    """The pairs that are listed: of each image the ``MOST_EACH`` most alike, for a scene that is there a hundred times makes 4,950.
+
+    Args:
+        pairs: the most alike first.
+        known: of the images.
+        always: rows of pairs that are listed and do not count, as copies do.
+
+    What matters most does not fall victim to that: of each image the most alike in another split, and the most alike of another
+    class, are listed in any case.
+    """
+    count: Counter[int] = Counter()
+    met: set[tuple[int, str]] = set()
     kept = []
     for pair in pairs:
-        if max(count.get(pair.first, 0), count.get(pair.second, 0)) < MOST_EACH:
+        matters = [what for what, is_so in (("across", known.across), ("contradicting", known.contradicting)) if is_so(pair)]
+        news = {(row, what) for row in pair.rows for what in matters} - met
+        copy = pair.rows in always
+        if copy or news or max(count[row] for row in pair.rows) < MOST_EACH:
             kept.append(pair)
-            for row in (pair.first, pair.second):
-                count[row] = count.get(row, 0) + 1
+            met |= news
+            count.update(() if copy else pair.rows)
     return kept
+
+
+def limits(record: Mapping[str, Any]) -> list[str]:
+    """What an inspection's record of duplicates does not hold, in sentences."""
+    said = []
+    if left_out := record.get("left_out"):
+        said.append(
+            f"{left_out:,} of these pairs are counted but not listed. Listed are all copies, of each image the most alike, and its "
+            "most alike in another split and under another class."
+        )
+    if each := record.get("most_compared"):
+        said.append(
+            f"So many images are alike at a glance that each was compared closely with the {each:,} most alike of its split and as "
+            "many of other splits alone: there may be more pairs."
+        )
+    return said

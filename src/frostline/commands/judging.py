@@ -68,11 +68,14 @@ def inspect(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="As for train; names the network where --backbone does not.")] = None,
     device: Annotated[str | None, typer.Option(help="Of the network: auto, cpu, cuda or mps.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the record, the tables and the pictures go.")] = Path("inspection"),
+    out: Annotated[
+        Path,
+        typer.Option(help="Where the record, the tables and the pictures go, in place of an earlier inspection's."),
+    ] = Path("inspection"),
     json: Json = False,
     strict: Strict = False,
 ) -> None:
-    """Look at data before training: counts, near duplicates within and across splits, odd images, likely label errors."""
+    """Look at data before training: counts, sizes, near duplicates within and across splits, odd images, likely label errors."""
     from frostline import show
     from frostline.auditing import audit
     from frostline.auditing import features as audit_features

@@ -40,6 +40,8 @@ class ImageSet:
         groups: N group names (patient, camera burst) that no split may divide, or None.
         otherwise: (N,) digests of the same images taken the other way: by the file's bytes where ``digests`` is by pixels, by size
             and pixels where it is by bytes and the image is small enough for an array (else the same again). None: no other way.
+        sides: photos: (N, 2) H and W of each, upright, as the check of the files found them; else None.
+        lengths: (N,) of the files in bytes, where the images come from files of their own; else None.
     """
 
     name: str
@@ -51,11 +53,13 @@ class ImageSet:
     files: tuple[Path, ...] | None = None
     groups: NDArray[np.str_] | None = None
     otherwise: NDArray[np.bytes_] | None = None
+    sides: NDArray[np.int64] | None = None
+    lengths: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if (self.pixels is None) == (self.files is None):
             raise ValueError("an ImageSet holds either pixels or files")
-        columns = (self.ids, self.digests, self.pixels, self.files, self.groups, self.otherwise)
+        columns = (self.ids, self.digests, self.pixels, self.files, self.groups, self.otherwise, self.sides, self.lengths)
         if any(len(column) != len(self.labels) for column in columns if column is not None):
             raise ValueError("the columns of an ImageSet must have one length")
 
@@ -93,6 +97,8 @@ class ImageSet:
             files=None if self.files is None else tuple(self.files[i] for i in index),
             groups=None if self.groups is None else self.groups[index],
             otherwise=None if self.otherwise is None else self.otherwise[index],
+            sides=None if self.sides is None else self.sides[index],
+            lengths=None if self.lengths is None else self.lengths[index],
         )
 
 

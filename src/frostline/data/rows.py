@@ -177,8 +177,9 @@ def _image_set(
     """``sizes``: that of the arrays, where the data are arrays; and the longest side that one may have."""
     number = {name: label for label, name in enumerate(classes)}
     files, (size, small) = tuple(row.path for row in rows), sizes
-    shapes = [(checked[file].height, checked[file].width) for file in files]
-    by_bytes = np.array([bytes.fromhex(checked[file].digest) for file in files], dtype="S16")
+    looks = [checked[file] for file in files]
+    shapes = [(look.height, look.width) for look in looks]
+    by_bytes = np.array([bytes.fromhex(look.digest) for look in looks], dtype="S16")
     pixels = _decode_all(files, size) if size and set(shapes) == {size} else None
     by_pixels = pixel_digests(pixels) if pixels is not None else _small_digests(files, shapes, small, by_bytes)
     # beside arrays, a file of their size can hold the very image that one of them is
@@ -193,6 +194,8 @@ def _image_set(
         files=files if pixels is None else None,
         groups=np.array([row.group or f"(no group) {row.id}" for row in rows]) if grouped else None,
         otherwise=np.where(as_arrays, by_bytes, by_pixels),
+        sides=np.array(shapes, dtype=np.int64) if pixels is None else None,
+        lengths=np.array([look.length for look in looks], dtype=np.int64),
     )
 
 

@@ -29,12 +29,14 @@ class Checked:
         digest: BLAKE2b-128 of its bytes as 32 hexadecimal digits; empty when it is rejected.
         height, width: pixels, upright; 0 when it is rejected.
         reason: why it is rejected; empty when it is usable.
+        length: of the file in bytes; 0 when it is rejected.
     """
 
     digest: str
     height: int
     width: int
     reason: str
+    length: int = 0
 
 
 #: What tells that a file is still the one that was looked at: size in bytes, mtime and ctime in ns, inode. A copy that keeps its
@@ -112,7 +114,7 @@ def _check(data: bytes, name: str) -> Checked:
         if isinstance(bad.__cause__, MemoryError):
             raise
         return Checked("", 0, 0, str(bad))
-    return Checked(digest_bytes(data), height, width, "")
+    return Checked(digest_bytes(data), height, width, "", len(data))
 
 
 def _index_path(place: Path) -> Path:
@@ -132,11 +134,15 @@ def _load(index: Path) -> tuple[dict[str, _Entry], list[str]]:
         if header["key"] != _key():
             return {}, []
         rows = (json.loads(line) for line in body.splitlines())
-        return {path: ((size, mtime, ctime, inode), Checked(*rest)) for path, size, mtime, ctime, inode, *rest in rows}, []
+        return {path: ((size, mtime, ctime, inode), _checked(size, *rest)) for path, size, mtime, ctime, inode, *rest in rows}, []
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {}, [f"The index of checked files was damaged ({error}); every file was checked again."]
+
+
+def _checked(size: int, digest: str, height: int, width: int, reason: str) -> Checked:
+    return Checked(digest, height, width, reason, 0 if reason else size)
 
 
 def _save(index: Path, entries: Mapping[str, _Entry]) -> list[str]:

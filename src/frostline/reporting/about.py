@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from frostline.auditing.duplicates import limits
 from frostline.reporting.document import Block, Code, Figure, Figures, Heading, Items, Section, Table, Text, table
 from frostline.reporting.facts import Facts, Record, by_run
 from frostline.reporting.verdict import label_errors
-from frostline.reporting.words import DASH, counted, listed, or_dash
+from frostline.reporting.words import DASH, counted, listed, or_dash, ranging, size
 
 #: Classes whose counts are listed one by one; of more only the ends are shown.
 MOST_CLASSES = 30
@@ -84,14 +85,26 @@ def _inspected(facts: Facts) -> list[Block]:
         what: sum(row["what"] == what for row in record.get("odd", ())) for what in ("dark", "bright", "blank", "blurred", "far")
     }
     rows = [
-        ("pairs that are nearly the same", f"{len(record.get('duplicates', ())):,}"),
+        ("pairs that are nearly the same", f"{record.get('pairs', len(record.get('duplicates', ()))):,}"),
         ("of these across splits", f"{record.get('across', 0):,}"),
         ("of these under two classes", f"{record.get('contradictions', 0):,}"),
         *((f"{what} images" if what != "far" else "images unlike all others", f"{count:,}") for what, count in odd.items()),
         ("likely label errors", f"{label_errors(record):,}" if record.get("label_errors") else "not looked for"),
     ]
     found = [table(f"What the inspection of {record['source']} found", ("what", "count"), rows)]
-    return [Heading("Inspection"), *found, *_pictures(facts, str(record["source"]))]
+    unsaid = [Items(tuple(limits(record)))] if limits(record) else []
+    return [Heading("Inspection"), *_sizes_table(record), *found, *unsaid, *_pictures(facts, str(record["source"]))]
+
+
+def _sizes_table(record: Record) -> list[Block]:
+    """Sizes of images and files; of an inspection that did not look at them nothing."""
+    rows = [
+        (name, *(ranging(split.get(side)) for side in ("width", "height")), ranging(split.get("bytes"), size))
+        for name, split in record["splits"].items()
+        if split.get("width")
+    ]
+    caption = f"Sizes of the images of {record['source']}"
+    return [table(caption, ("split", "width in px", "height in px", "size of a file"), rows)] if rows else []
 
 
 def _pictures(facts: Facts, source: str) -> list[Block]:

@@ -242,8 +242,17 @@ def _inspection(folder: Path, runs: Sequence[Judged]) -> tuple[Record, dict[str,
             received=", ".join(sorted(classes)[:12]),
             hint="'frostline inspect' on the data that the runs learned from",
         )
-    names = ("samples.png", "duplicates.png", "label_errors.png")
-    return record, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return record, {name: (folder / name).read_bytes() for name in _shown(record) if (folder / name).is_file()}
+
+
+def _shown(record: Record) -> list[str]:
+    """The pictures that the record has rows for: others are of another inspection."""
+    rows = {
+        "samples.png": any(any(split["classes"].values()) for split in record["splits"].values()),
+        "duplicates.png": record.get("duplicates"),
+        "label_errors.png": tells(record, "label_errors", "rows"),
+    }
+    return [name for name, there in rows.items() if there]
 
 
 def uncalibrated(judged: Judged, split: str) -> Predictions:

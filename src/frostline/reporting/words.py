@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 DASH = "–"
@@ -52,6 +52,14 @@ def size(count: float | None) -> str:
     if count >= 1e9:
         return f"{count / 1e9:,.1f} GB"
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def ranging(record: Mapping[str, float] | None, form: Callable[[float], str] = "{:,g}".format) -> str:
+    """Minimum, maximum and median, as in "60 to 120 (median 80)"; "32" where all are one."""
+    if record is None:
+        return DASH
+    low, middle, high = (form(record[name]) for name in ("minimum", "median", "maximum"))
+    return low if low == high else f"{low} to {high} (median {middle})"
 
 
 def listed(words: Iterable[str], most: int = 6) -> str:
