@@ -107,6 +107,7 @@ LAYERS = [
     "models.folded",
     "models.transfer",
     "models.hub_config",
+    "models.hub",
     "models.weights",
     "models.device",
     "models.eager",

@@ -82,7 +82,7 @@ def _from_scratch(network: str, asking: list[str]) -> tuple[Settings, str]:
 
 def _best_frozen() -> tuple[Settings, str] | None:
     """The best frozen recipe whose weights can be had, and why; None without any."""
-    from frostline.models.weights import at_hand, kept
+    from frostline.models.hub import at_hand, kept
 
     if at_hand(recipe(BEST_FROZEN).backbone):
         return recipe(BEST_FROZEN), f"{BEST_FROZEN}, the frozen recipe that does best for its time; its weights can be had"

@@ -17,9 +17,10 @@ from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
 from frostline.models.fast import folded
+from frostline.models.hub import at_hand
 from frostline.models.inside import compact
 from frostline.models.shipped import backbone
-from frostline.models.weights import at_hand, load
+from frostline.models.weights import load
 from frostline.serve.predictor import Predictor
 
 SETTINGS = Settings(

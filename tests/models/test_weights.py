@@ -19,7 +19,8 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.frozen import _loaded
 from frostline.models.backbones import BACKBONES
-from frostline.models.weights import architecture_of, at_hand, check_there, kept, load
+from frostline.models.hub import at_hand, kept
+from frostline.models.weights import architecture_of, check_there, load
 from frostline.preprocess import stored_image
 
 NAME, SIZE = "timm:test_resnet", (64, 64)

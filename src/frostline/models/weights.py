@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -19,11 +17,9 @@ from frostline.errors import UserError
 from frostline.files import digest_bytes
 from frostline.models.backbones import Backbone, FeatureNetwork, build, find
 from frostline.models.cnn import WithMap
+from frostline.models.hub import download, repository
 from frostline.models.hub_config import KERNELS, HubConfig, read_config
 from frostline.models.layers import seeded
-
-#: What a hub repository of timm's holds that is needed here.
-_FILES = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def check_there(name: str, weights: str = "") -> None:
         return _refuse_given(weights)
     row, path = find(name), Path(weights).expanduser()
     if not weights:
-        _download(name, _repository(row))
+        download(name, repository(row))
     elif path.is_dir():
         _config_of(row, path)
         _check_header(path / "model.safetensors")
@@ -129,37 +125,7 @@ _Found = tuple[Any, dict[str, Any], str, list[str]]
 
 
 def _from_hub(name: str, row: Backbone, size: tuple[int, int], excuse: Sequence[str]) -> _Found:
-    return _from_folder(name, row, _download(name, _repository(row)), size, excuse)
-
-
-def _repository(row: Backbone) -> str:
-    config: Any = timm.get_pretrained_cfg(row.timm) or timm.get_pretrained_cfg(row.timm.split(".")[0])
-    if config is None or not config.hf_hub_id:
-        raise UserError(
-            f"timm's hub has no weights for '{row.timm}'.", hint="--weights FOLDER, or a name with a tag: timm:NAME.TAG"
-        )
-    tagged = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
-    return f"{config.hf_hub_id}{tagged}" if config.hf_hub_id.endswith("/") else str(config.hf_hub_id)
-
-
-def _download(name: str, repository: str) -> Path:
-    """The local folder of a hub repository; fetched on first use, and then no network is asked."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        try:
-            paths = [hf_hub_download(repository, file, local_files_only=True) for file in _FILES]
-        except OSError:  # not in the hub client's cache: ask once whether the hub answers, for its own retries take a minute
-            _ask_hub(10)
-            paths = [hf_hub_download(repository, file) for file in _FILES]
-    except Exception as error:  # the hub client raises many kinds: no network, no such file, proxy, disk
-        raise UserError(
-            f"The weights of '{name}' ({repository}) could not be had from timm's hub.",
-            received=f"{type(error).__name__}: {str(error)[:200]}",
-            hint="with a network it is fetched once and kept; without, give a folder that holds config.json and "
-            "model.safetensors: --weights FOLDER",
-        ) from error
-    return Path(paths[0]).parent
+    return _from_folder(name, row, download(name, repository(row)), size, excuse)
 
 
 def _config_of(row: Backbone, folder: Path) -> HubConfig:
@@ -275,33 +241,3 @@ def architecture_of(weights: str) -> str:
             hint="--recipe NAME, see 'frostline recipes', or --set backbone=NAME",
         )
     return architecture
-
-
-def kept(name: str) -> bool:
-    """Whether a backbone's weights can be had without a network: from the hub client's cache, or from inside the package."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if name == inside.BACKBONE:
-        return True
-    repository = _repository(find(name))
-    return all(isinstance(try_to_load_from_cache(repository, file), str) for file in _FILES)
-
-
-def at_hand(name: str) -> bool:
-    """Whether a backbone's weights are kept here already, or the hub may be asked and answers within three seconds."""
-    if kept(name):
-        return True
-    try:
-        _ask_hub(3)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _ask_hub(seconds: float) -> None:
-    """Ask once whether timm's hub answers; an ``OSError`` where it does not, or where HF_HUB_OFFLINE forbids to ask."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise OSError("HF_HUB_OFFLINE is set, so no network is asked")
-    urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=seconds).close()
