@@ -45,7 +45,8 @@ def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair
         further: more pairs that are nearly the same, of all images as (N, 32, 32, 3), split after split.
 
     Returns:
-        source; splits: for each its images, classes (counts by name) and imbalance (largest over smallest count that is not 0);
+        source; fingerprints: of its splits (``Source.fingerprints``), by which a report knows the data of a run;
+        splits: for each its images, classes (counts by name) and imbalance (largest over smallest count that is not 0);
         rejects (path and reason); duplicates: of pairs, most alike first, the two ids, splits and classes, mirrored, likeness and
         whether the content is the same; across: pairs in two splits; contradictions: pairs with two classes; odd: id, split, class,
         what and value of dark, bright, blank and blurred images; label_errors: None, for they need a network's features.
@@ -58,6 +59,7 @@ def inspect(source: Source, further: Callable[[NDArray[np.uint8]], Sequence[Pair
     found = [_described(pair, rows) for pair in pairs]
     return {
         "source": source.name,
+        "fingerprints": source.fingerprints,
         "splits": {images.name: _counted(images) for images in sets},
         "rejects": [{"path": reject.path, "reason": reject.reason} for reject in source.rejects],
         "duplicates": found,

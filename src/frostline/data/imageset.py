@@ -65,8 +65,7 @@ class ImageSet:
     @property
     def fingerprint(self) -> str:
         """Digest of the classes and of every row's content and label, in order."""
-        classes = "\0".join(self.classes).encode()
-        return digest_bytes(classes, np.ascontiguousarray(self.digests).tobytes(), self.labels.astype("<i8").tobytes())
+        return _fingerprint(self.classes, self.digests, self.labels)
 
     def take(self, rows: Sequence[int] | NDArray[np.integer] | NDArray[np.bool_], name: str | None = None) -> ImageSet:
         """The rows at these indices (or where this mask is true), in that order, as a set of its own."""
@@ -82,6 +81,11 @@ class ImageSet:
             files=None if self.files is None else tuple(self.files[i] for i in index),
             groups=None if self.groups is None else self.groups[index],
         )
+
+
+def _fingerprint(classes: Sequence[str], digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
+    names = "\0".join(classes).encode()
+    return digest_bytes(names, np.ascontiguousarray(digests).tobytes(), labels.astype("<i8").tobytes())
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,26 @@ class Source:
     notes: tuple[str, ...] = ()
     found: int = 0
     group: str = ""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each declared split, before anything is cut; the same whether it was loaded to train or to look at it.
+
+        Classes that train does not show are none: their test images are ``UNKNOWN``, and their validation images do not count.
+        """
+        train = self.sets.get("train")
+        if train is None:
+            return {name: images.fingerprint for name, images in self.sets.items()}
+        shown = np.unique(train.labels[train.labels != UNKNOWN])
+        number = np.full(len(train.classes) + 1, UNKNOWN)  # the last for ``UNKNOWN``
+        number[shown] = np.arange(len(shown))
+        classes = [train.classes[label] for label in shown]
+        found = {}
+        for name, images in self.sets.items():
+            labels = number[images.labels]
+            kept = labels != UNKNOWN if name == "validation" else np.ones(len(labels), dtype=bool)
+            found[name] = _fingerprint(classes, images.digests[kept], labels[kept])
+        return found
 
 
 @dataclass(frozen=True)
