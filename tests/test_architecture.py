@@ -50,6 +50,7 @@ LAYERS = [
     "data.mixing",
     # predictions, scores and the record of a run: all from saved values
     "predictions",
+    "picked",
     "metrics",
     "calibrate",
     "abstaining",
