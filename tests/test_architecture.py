@@ -73,6 +73,7 @@ LAYERS = [
     "reporting.svg",
     "reporting.charts",
     "reporting.drawing",
+    "reporting.inspected",
     "reporting.facts",
     "reporting.verdict",
     "reporting.about",

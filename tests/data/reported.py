@@ -71,6 +71,8 @@ def finished_run(folder: Path, skill: float = 3.0, *, seed: int = 0, n: int = 12
             **{name: counted(splits[name]) for name in splits if "-" not in name},
         }
         data = {"source": "animals", "published": "", "found": 603, "rejected": 3, "counts": counts, "notes": ["a note"]}
+        cut = {name: {"from": "train", "images": len(p), "wanted": len(p), "seed": seed} for name, p in splits.items()}
+        data["cut"] = {name: row for name, row in cut.items() if "-" not in name}
         run.write_data(data | {"fingerprints": {name: fingerprint(splits[name]) for name in splits if "-" not in name}})
         for epoch in (1, 2, 3):
             accuracy = 0.3 * epoch

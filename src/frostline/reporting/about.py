@@ -84,13 +84,23 @@ def _inspected(facts: Facts) -> list[Block]:
     }
     rows = [
         ("pairs that are nearly the same", f"{len(record.get('duplicates', ())):,}"),
-        ("of these across splits", f"{record.get('across', 0):,}"),
+        ("of these across splits that the data declare", f"{record.get('across', 0):,}"),
         ("of these under two classes", f"{record.get('contradictions', 0):,}"),
+        *_across(facts),
         *((f"{what} images" if what != "far" else "images unlike all others", f"{count:,}") for what, count in odd.items()),
         ("likely label errors", f"{label_errors(record):,}" if record.get("label_errors") else "not looked for"),
     ]
     found = [table(f"What the inspection of {record['source']} found", ("what", "count"), rows)]
-    return [Heading("Inspection"), *found, *_pictures(facts, str(record["source"]))]
+    said = (*(facts.across.untold if facts.across else ()), *facts.unchecked)
+    return [Heading("Inspection"), *found, *([Items(said)] if said else []), *_pictures(facts, str(record["source"]))]
+
+
+def _across(facts: Facts) -> list[tuple[str, str]]:
+    """The pairs that stand in two splits of the run to ship, which may have cut them from what the data declare as one."""
+    found, row = facts.across, f"of these across the run's own splits ({facts.best.name})"
+    if found is None:
+        return [(row, "not known: the run does not tell which image is in which split")]
+    return [(row, f"{found.least}{found.pairs:,}"), ("test images in such a pair", f"{found.least}{len(found.test):,}")]
 
 
 def _pictures(facts: Facts, source: str) -> list[Block]:

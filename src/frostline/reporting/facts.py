@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from frostline.layers import blocks, weight_shapes
 from frostline.metrics import score
 from frostline.paired import ordered
 from frostline.predictions import Predictions
+from frostline.reporting import inspected
 from frostline.reporting.document import Table
 from frostline.reporting.document import table as make_table
 from frostline.reporting.words import DASH
@@ -101,6 +101,7 @@ class Facts:
         inspection: what ``frostline inspect`` recorded of the data; empty without.
         pictures: of the inspection's folder, by name.
         chosen: number of the run to ship: the best on validation.
+        unchecked: sentences on what of the inspection could not be compared with the runs.
     """
 
     runs: tuple[Judged, ...]
@@ -110,11 +111,17 @@ class Facts:
     inspection: Record
     pictures: dict[str, bytes]
     chosen: int
+    unchecked: tuple[str, ...] = ()
 
     @property
     def best(self) -> Judged:
         """The run to ship."""
         return self.runs[self.chosen]
+
+    @property
+    def across(self) -> inspected.Across | None:
+        """The inspection's pairs of near duplicates in two splits of the run to ship; None where that cannot be told."""
+        return inspected.across(self.inspection, self.best.data, self.best.predictions)
 
 
 def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
@@ -133,8 +140,8 @@ def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
     found = zip(opened, rows, curves(opened).values(), strict=True)
     runs = tuple(_judged(run, row, curve) for run, row, curve in found)
     tests = pairs(opened, split) if len(opened) > 1 else []
-    looked, pictures = _inspection(inspection, runs) if inspection else ({}, {})
-    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split))
+    looked, pictures, unchecked = inspected.read(inspection, {run.name: run.data for run in runs}) if inspection else ({}, {}, ())
+    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split), unchecked)
 
 
 def _common_split(opened: Sequence[Run]) -> str:
@@ -190,29 +197,6 @@ def _chosen(runs: Sequence[Judged], split: str) -> int:
         return -scores["accuracy"], scores["log_loss"] or 0.0, runs[i].row["model_bytes"] or 0.0
 
     return min(range(len(runs)), key=worth)
-
-
-def _inspection(folder: Path, runs: Sequence[Judged]) -> tuple[Record, dict[str, bytes]]:
-    path = folder / "audit.json"
-    try:
-        record: Record = json.loads(path.read_text("utf-8"))
-        source, classes = record["source"], {name for split in record["splits"].values() for name in split["classes"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"There is no inspection of data in {folder}.",
-            expected="audit.json, as 'frostline inspect DATA --out DIR' writes it",
-            received=f"{type(error).__name__}: {error}",
-        ) from error
-    known = {name for run in runs for counts in run.data.get("counts", {}).values() for name in counts["classes"]}
-    if known and known != classes:
-        raise UserError(
-            f"The inspection in {folder} is of other data than the runs: {source}.",
-            expected=", ".join(sorted(known)[:12]),
-            received=", ".join(sorted(classes)[:12]),
-            hint="'frostline inspect' on the data that the runs learned from",
-        )
-    names = ("samples.png", "duplicates.png", "label_errors.png")
-    return record, {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def uncalibrated(judged: Judged, split: str) -> Predictions:
