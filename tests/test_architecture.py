@@ -81,6 +81,7 @@ LAYERS = [
     "reporting.results",
     "reporting.ending",
     "reporting.page",
+    "reporting.pictures",
     "reporting.card",
     "reporting.write",
     "auditing.audit",

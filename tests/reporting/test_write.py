@@ -339,6 +339,38 @@ def test_what_could_not_be_compared_is_said(out: Path) -> None:
         assert f"- Contents could not be compared with {name}'s data, for one of the two keeps no fingerprint" in text
 
 
+@pytest.fixture
+def photos(inspection: Path, tmp_path: Path) -> Path:
+    """The inspection of photos: a grid of ten a class, and the pairs, as noise that PNG cannot compress."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    record = json.loads((inspection / "audit.json").read_text())
+    (folder / "audit.json").write_text(json.dumps(record))
+    noise = np.random.default_rng(3)
+    for name, height, width in (("samples.png", 800, 1905), ("duplicates.png", 2100, 1520), ("label_errors.png", 1000, 1520)):
+        coarse = noise.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        grown = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        pixels = np.clip(grown + noise.integers(-9, 10, grown.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name, compress_level=1)
+    return folder
+
+
+def test_photos_are_made_small_enough_and_not_left_out(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    assert sum(path.stat().st_size for path in photos.glob("*.png")) > 8_000_000
+    written = report(runs, tmp_path / "out", photos)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert 1_000_000 < len(page.encode()) <= 5_000_000
+    assert "left out, for the page" not in page
+    shown = re.findall(r'<img src="data:image/jpeg;base64,', page)
+    assert len(shown) == 3
+    for name in ("data-samples.jpg", "data-duplicates.jpg", "data-label_errors.jpg"):
+        with Image.open(tmp_path / "out" / "pictures" / name) as image:
+            assert image.format == "JPEG"
+            assert image.width >= 800
+        assert tmp_path / "out" / "pictures" / name in written
+        assert f"(pictures/{name})" in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
 def test_the_command_writes_and_says_where(runs: list[Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(tmp_path / "out"), "--license", "mit"])
     assert done.exit_code == 0, done.output

@@ -11,8 +11,6 @@ from frostline.reporting.words import DASH, counted, listed, or_dash
 
 #: Classes whose counts are listed one by one; of more only the ends are shown.
 MOST_CLASSES = 30
-#: Pictures of an inspection beyond this size are named, not taken in.
-MOST_PICTURE = 1_500_000
 
 
 def objective(facts: Facts) -> Section:
@@ -118,10 +116,8 @@ def _pictures(facts: Facts, source: str) -> list[Block]:
     blocks: list[Block] = []
     for name, (caption, alt) in words.items():
         content = facts.pictures.get(name)
-        if content is not None and len(content) <= MOST_PICTURE:
+        if content is not None:
             blocks.append(Figures((Figure(f"data-{name.removesuffix('.png')}", caption, alt, png=content),)))
-        elif content is not None:
-            blocks.append(Text(f"{name} of the inspection is left out: {len(content) / 1e6:.1f} MB."))
     if not facts.pictures:
         blocks.append(Text("The inspection's folder holds no pictures, so samples are left out."))
     return blocks

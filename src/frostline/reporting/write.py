@@ -12,6 +12,7 @@ from frostline.reporting.card import model_card
 from frostline.reporting.document import Document
 from frostline.reporting.facts import Facts, gather
 from frostline.reporting.page import PICTURES, html, markdown
+from frostline.reporting.pictures import fitted
 from frostline.reporting.verdict import verdict
 from frostline.reporting.words import listed
 from frostline.runs import Run
@@ -35,11 +36,15 @@ def report(
         The files written.
 
     Raises:
-        UserError: a run is missing, or claims what its predictions do not give; runs of different test images; a missing extra.
+        UserError: a run is missing, or claims what its predictions do not give; runs of different test images; an inspection of
+            other data; a missing extra.
     """
-    facts = gather([Run.open(Path(run)) for run in runs], Path(inspection) if inspection is not None else None)
-    document = compose(facts)
-    page = html(document)
+    looked = Path(inspection) if inspection is not None else None
+    facts = gather([Run.open(Path(run)) for run in runs], looked)
+    whole = compose(facts)
+    page = html(whole)
+    if (document := fitted(whole, len(page.encode()))) is not whole:
+        page = html(document)
     printed = _printed(page) if pdf else b""
     try:
         return _written(Path(out), document, page, model_card(facts, license), printed)
@@ -76,7 +81,7 @@ def _written(out: Path, document: Document, page: str, card: str, printed: bytes
         write_text(path, text)
     for figure in document.figures:
         path = out / PICTURES / figure.file
-        write_bytes(path, figure.svg.encode() if figure.svg else figure.png)
+        write_bytes(path, figure.svg.encode() if figure.svg else figure.photo)
         written.append(path)
     if printed:
         write_bytes(out / PDF, printed)
