@@ -74,6 +74,7 @@ LAYERS = [
     "reporting.charts",
     "reporting.drawing",
     "reporting.inspected",
+    "reporting.galleries",
     "reporting.facts",
     "reporting.verdict",
     "reporting.about",

@@ -11,6 +11,7 @@ from frostline.errors import UserError
 from frostline.explaining.galleries import SHOWN, find_images, make_galleries, picture, run_data
 from frostline.files import digest_file
 from frostline.predictions import Predictions
+from frostline.reporting.galleries import read
 from frostline.runs import Run
 
 
@@ -43,6 +44,14 @@ def test_galleries_of_a_run(judged, tmp_path, figures):
     np.testing.assert_array_equal(mistakes.axes[0].images[0].get_array(), picture(images, 6))
     assert mistakes.get_suptitle() == "run · test · the 2 most confident mistakes"
     assert hits.get_suptitle() == "run · test · the 5 least certain hits"
+
+
+def test_a_report_takes_them(judged, tmp_path):
+    pytest.importorskip("matplotlib")
+    make_galleries(judged[0], None, "test", 5, tmp_path / "out")
+    found = read(tmp_path / "out", [Run.open(judged[0])])
+    assert [row["predicted"] for row in found.record["mistakes"]] == ["cat", "dog"]
+    assert found.pictures["hits"] == (tmp_path / "out" / "hits.png").read_bytes()
 
 
 def test_without_matplotlib_the_rows_are_written_and_it_is_said(judged, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from forged import forge
 from PIL import Image
-from reported import finished_run
+from reported import finished_run, gallery
 from typer.testing import CliRunner
 
 from frostline.cli import app
@@ -376,6 +376,20 @@ def test_the_command_writes_and_says_where(runs: list[Path], tmp_path: Path) -> 
     assert done.exit_code == 0, done.output
     assert 'license: "mit"' in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8")
     assert "The report: " in done.output
+
+
+def test_the_command_takes_galleries_of_several_runs(runs: list[Path], tmp_path: Path) -> None:
+    asked: list[str] = []
+    for run in runs[:2]:
+        asked += ["--galleries", str(gallery(run, tmp_path / run.name))]
+    done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(tmp_path / "out"), *asked])
+    assert done.exit_code == 0, done.output
+    page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+    shown = [attributes["id"] for _, attributes, _ in page.all("figure") if attributes["id"].startswith("figure-gallery")]
+    assert shown == ["figure-gallery-1-mistakes", "figure-gallery-1-hits", "figure-gallery-2-mistakes", "figure-gallery-2-hits"]
+    with pytest.raises(UserError, match="of a run that is not in this report"):
+        report(runs[2:], tmp_path / "other", galleries=[tmp_path / "weak"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_pdf_without_its_library_says_what_to_install(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

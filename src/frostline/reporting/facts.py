@@ -21,6 +21,8 @@ from frostline.predictions import Predictions
 from frostline.reporting import inspected
 from frostline.reporting.document import Table
 from frostline.reporting.document import table as make_table
+from frostline.reporting.galleries import Gallery
+from frostline.reporting.galleries import read as read_gallery
 from frostline.reporting.words import DASH
 from frostline.runs import DATA, ENVIRONMENT, MODEL, SETTINGS, TIMINGS, Run
 from frostline.verified import check_record, verified
@@ -102,6 +104,7 @@ class Facts:
         pictures: of the inspection's folder, by name.
         chosen: number of the run to ship: the best on validation.
         unchecked: sentences on what of the inspection could not be compared with the runs.
+        galleries: pictures of mistakes and of least certain hits.
     """
 
     runs: tuple[Judged, ...]
@@ -112,6 +115,7 @@ class Facts:
     pictures: dict[str, bytes]
     chosen: int
     unchecked: tuple[str, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
 
     @property
     def best(self) -> Judged:
@@ -124,12 +128,12 @@ class Facts:
         return inspected.across(self.inspection, self.best.data, self.best.predictions)
 
 
-def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
+def gather(opened: Sequence[Run], inspection: Path | None = None, galleries: Sequence[Path] = ()) -> Facts:
     """Read and check everything.
 
     Raises:
         UserError: a run is missing, changed, or claims what its predictions do not give; two runs were judged on different
-            images; a run has no predictions at all; the inspection is of other data.
+            images; a run has no predictions at all; the inspection is of other data, a gallery of other predictions.
     """
     if not opened:
         raise UserError("A report needs a run.", expected="one or more folders that 'frostline train' made")
@@ -141,7 +145,8 @@ def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
     runs = tuple(_judged(run, row, curve) for run, row, curve in found)
     tests = pairs(opened, split) if len(opened) > 1 else []
     looked, pictures, unchecked = inspected.read(inspection, {run.name: run.data for run in runs}) if inspection else ({}, {}, ())
-    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split), unchecked)
+    shown = tuple(read_gallery(folder, opened) for folder in galleries)
+    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split), unchecked, shown)
 
 
 def _common_split(opened: Sequence[Run]) -> str:

@@ -21,7 +21,13 @@ HTML, MARKDOWN, CARD, PDF = "report.html", "report.md", "MODEL_CARD.md", "report
 
 
 def report(
-    runs: Sequence[str | Path], out: str | Path, inspection: str | Path | None = None, *, license: str = "", pdf: bool = False
+    runs: Sequence[str | Path],
+    out: str | Path,
+    inspection: str | Path | None = None,
+    *,
+    galleries: Sequence[str | Path] = (),
+    license: str = "",
+    pdf: bool = False,
 ) -> list[Path]:
     """Write a report on finished runs that were judged on the same images; the same runs give the same bytes.
 
@@ -29,6 +35,7 @@ def report(
         runs: run directories.
         out: folder for report.html, report.md with its pictures, and MODEL_CARD.md; files of these names are replaced.
         inspection: folder that ``frostline inspect`` wrote, for the section on data.
+        galleries: folders that ``frostline explain --gallery`` wrote of these runs: pictures of their mistakes.
         license: of the model, for its card; by default that of its pretrained weights.
         pdf: write report.pdf as well.
 
@@ -37,10 +44,10 @@ def report(
 
     Raises:
         UserError: a run is missing, or claims what its predictions do not give; runs of different test images; an inspection of
-            other data; a missing extra.
+            other data; galleries of other predictions; a missing extra.
     """
     looked = Path(inspection) if inspection is not None else None
-    facts = gather([Run.open(Path(run)) for run in runs], looked)
+    facts = gather([Run.open(Path(run)) for run in runs], looked, [Path(folder) for folder in galleries])
     whole = compose(facts)
     page = html(whole)
     if (document := fitted(whole, len(page.encode()))) is not whole:
