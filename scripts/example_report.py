@@ -19,6 +19,7 @@ from frostline.config import Settings
 from frostline.data.sources import load_source
 from frostline.drawn import drawn_images
 from frostline.experiment import train
+from frostline.explaining.galleries import make_galleries
 from frostline.recipes import recipe
 from frostline.reporting.write import report
 
@@ -53,14 +54,17 @@ def settings(weights: Path) -> dict[str, Settings]:
 
 
 def main() -> None:
-    """Train, inspect, report."""
+    """Train, inspect, pick, report."""
     out, runs = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else "runs/example")
     for name, chosen in settings(drawn_weights(runs / "weights")).items():
         train("digits", chosen, runs / name, overwrite=True)
     source = load_source("digits", training=False)
     audit.keep(audit.inspect(source), source, runs / "inspection")
     folders = [runs / name for name in ("digits-vgg", "digits-small", "digits-resnet")]
-    for path in report(folders, out, runs / "inspection"):
+    galleries = [runs / "galleries" / folder.name for folder in folders]
+    for folder, gallery in zip(folders, galleries, strict=True):
+        make_galleries(folder, "digits", "test", 12, gallery)
+    for path in report(folders, out, runs / "inspection", galleries=galleries):
         print(path)
 
 

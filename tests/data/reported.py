@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from safetensors.numpy import save_file
 
 from frostline.abstaining import thresholds
@@ -15,8 +16,10 @@ from frostline.calibrate import apply_temperature
 from frostline.config import Settings
 from frostline.conformal import promised
 from frostline.data.imageset import UNKNOWN, ImageSet
+from frostline.files import digest_file
 from frostline.metrics import score
 from frostline.paired import paired
+from frostline.picked import described, least_certain_hits, most_confident_mistakes
 from frostline.predictions import Predictions
 from frostline.runs import Run
 
@@ -72,6 +75,8 @@ def finished_run(folder: Path, skill: float = 3.0, *, seed: int = 0, n: int = 12
             **{name: counted(splits[name]) for name in splits if "-" not in name},
         }
         data = {"source": "animals", "published": "", "found": 603, "rejected": 3, "counts": counts, "notes": ["a note"]}
+        cut = {name: {"from": "train", "images": len(p), "wanted": len(p), "seed": seed} for name, p in splits.items()}
+        data["cut"] = {name: row for name, row in cut.items() if "-" not in name}
         run.write_data(data | {"fingerprints": {name: fingerprint(splits[name]) for name in splits if "-" not in name}})
         for epoch in (1, 2, 3):
             accuracy = 0.3 * epoch
@@ -119,6 +124,24 @@ def finished_run(folder: Path, skill: float = 3.0, *, seed: int = 0, n: int = 12
         (run.model_folder / "model.json").write_text(json.dumps({**card, "digest": "0123456789abcdef"}))
         run.finish(_record(splits, trained))
     return folder
+
+
+def gallery(run: Path, out: Path, split: str = "test", count: int = 4) -> Path:
+    """A folder as ``frostline explain --gallery`` leaves it, with grey pictures."""
+    opened = Run.open(run)
+    p = opened.predictions(split)
+    picked = {"mistakes": most_confident_mistakes(p, count), "hits": least_certain_hits(p, count)}
+    record: dict[str, Any] = {"run": opened.name, "split": split, "n": len(p), "wrong": int((~p.correct).sum())}
+    record |= {"predictions": opened.manifest["files"][f"predictions/{split}.npz"], "pictures": {}}
+    out.mkdir(parents=True)
+    for shade, (name, rows) in enumerate(picked.items()):
+        record[name] = described(rows, p)
+        if len(rows):
+            path = out / f"{name}.png"
+            Image.fromarray(np.full((30, 60, 3), 100 + 50 * shade, np.uint8)).save(path)
+            record["pictures"][path.name] = digest_file(path)
+    (out / "galleries.json").write_text(json.dumps(record))
+    return out
 
 
 def _record(splits: dict[str, Predictions], trained: int) -> dict[str, Any]:

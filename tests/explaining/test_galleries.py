@@ -1,71 +1,18 @@
-"""Which rows a gallery shows, worked out by hand, and the pictures that go with them."""
+"""The pictures of a gallery, and where in the data they come from."""
 
 import json
 
 import numpy as np
 import pytest
 from drawing import put, tinted_folders
-from judged import predictions
 
 from frostline.data.sources import load_source
 from frostline.errors import UserError
-from frostline.explaining.galleries import (
-    SHOWN,
-    caption,
-    described,
-    find_images,
-    least_certain_hits,
-    make_galleries,
-    most_confident_mistakes,
-    picture,
-    run_data,
-)
+from frostline.explaining.galleries import SHOWN, find_images, make_galleries, picture, run_data
+from frostline.files import digest_file
 from frostline.predictions import Predictions
+from frostline.reporting.galleries import read
 from frostline.runs import Run
-
-#: Right, wrong at .6, wrong at .9, right at .4, unknown at .9, right at .4.
-LABELS = [0, 0, 1, 2, -1, 2]
-P = np.array([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.9, 0.1, 0.0], [0.3, 0.3, 0.4], [0.0, 0.9, 0.1], [0.35, 0.25, 0.4]])
-
-
-@pytest.fixture
-def six():
-    return predictions(LABELS, P)
-
-
-def test_mistakes_are_the_most_confident_first_and_equals_in_order(six):
-    found = most_confident_mistakes(six, 10)
-    assert found.rows.tolist() == [2, 4, 1]
-    assert found.labels.tolist() == [1, -1, 0]
-    assert found.predicted.tolist() == [0, 1, 1]
-    np.testing.assert_array_equal(found.probabilities, P[[2, 4, 1]])
-    np.testing.assert_array_equal(found.confidence, [0.9, 0.9, 0.6])
-    assert most_confident_mistakes(six, 1).rows.tolist() == [2]
-
-
-def test_hits_are_the_least_certain_first(six):
-    found = least_certain_hits(six, 2)
-    assert found.rows.tolist() == [3, 5]
-    assert found.labels.tolist() == found.predicted.tolist() == [2, 2]
-    assert least_certain_hits(six, 10).rows.tolist() == [3, 5, 0]
-
-
-def test_none_at_all():
-    right, wrong = predictions([0], np.eye(2)[:1]), predictions([1], np.eye(2)[:1])
-    assert len(most_confident_mistakes(right, 5)) == len(least_certain_hits(wrong, 5)) == 0
-    assert described(most_confident_mistakes(right, 5), right) == []
-
-
-def test_rows_are_described_and_captioned(six):
-    first, unknown, _ = described(most_confident_mistakes(six, 3), six)
-    wanted = {"row": 2, "id": "row/2", "true": "b", "predicted": "a", "probability": 0.9}
-    assert first == {**wanted, "second": "b", "second_probability": 0.1}
-    assert caption(first) == "a 90.0 %\nis b"
-    assert unknown["true"] is None
-    assert caption(unknown) == "b 90.0 %\nis of another class"
-    assert caption(described(least_certain_hits(six, 1), six)[0]) == "c 40.0 %\na 30.0 %"
-    one = predictions([0], np.ones((1, 1)))
-    assert caption(described(least_certain_hits(one, 1), one)[0]) == "a 100.0 %"
 
 
 @pytest.fixture
@@ -90,6 +37,8 @@ def test_galleries_of_a_run(judged, tmp_path, figures):
     assert (record["n"], record["wrong"], len(record["hits"])) == (8, 2, 5)
     assert [(row["id"], row["true"]) for row in record["mistakes"]] == [(images.ids[6], "dog"), (images.ids[1], "cat")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["galleries.json", "hits.png", "mistakes.png"]
+    assert record["predictions"] == Run.open(folder).manifest["files"]["predictions/test.npz"]
+    assert record["pictures"] == {name: digest_file(tmp_path / "out" / name) for name in ("mistakes.png", "hits.png")}
     mistakes, hits = figures
     assert [text.get_text() for text in mistakes.axes[0].texts] == ["cat 90.0 %\nis dog", "dog 70.0 %\nis cat"]
     np.testing.assert_array_equal(mistakes.axes[0].images[0].get_array(), picture(images, 6))
@@ -97,10 +46,18 @@ def test_galleries_of_a_run(judged, tmp_path, figures):
     assert hits.get_suptitle() == "run · test · the 5 least certain hits"
 
 
+def test_a_report_takes_them(judged, tmp_path):
+    pytest.importorskip("matplotlib")
+    make_galleries(judged[0], None, "test", 5, tmp_path / "out")
+    found = read(tmp_path / "out", [Run.open(judged[0])])
+    assert [row["predicted"] for row in found.record["mistakes"]] == ["cat", "dog"]
+    assert found.pictures["hits"] == (tmp_path / "out" / "hits.png").read_bytes()
+
+
 def test_without_matplotlib_the_rows_are_written_and_it_is_said(judged, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     record = make_galleries(judged[0], None, "test", 5, tmp_path / "out")
-    assert len(record["mistakes"]) == 2
+    assert (len(record["mistakes"]), record["pictures"]) == (2, {})
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["galleries.json"]
     assert "Pictures need Matplotlib. The rows are in" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from forged import forge
 from PIL import Image
-from reported import counted, fingerprint, finished_run, kept_run
+from reported import counted, fingerprint, finished_run, gallery, kept_run
 from typer.testing import CliRunner
 
 from frostline.cli import app
@@ -72,12 +72,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
+def pair(a: str, b: str, other: str = "cat") -> dict[str, Any]:
+    """Two images that are nearly the same, of data that declare one split."""
+    return {"a": a, "split_a": "train", "class_a": "cat", "b": b, "split_b": "train", "class_b": other}
+
+
 @pytest.fixture(scope="module")
 def inspection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspection")
     classes = json.loads((finished_run(folder / "run") / "model" / "model.json").read_text())["classes"]
-    record: dict[str, Any] = {"source": "animals", "splits": {"train": {"images": 400, "classes": dict.fromkeys(classes, 100)}}}
-    record |= {"duplicates": [{}, {}], "across": 2, "contradictions": 1, "odd": [{"what": "dark"}]}
+    record: dict[str, Any] = {"source": "animals", "splits": {"train": {"images": 600, "classes": dict.fromkeys(classes, 150)}}}
+    record |= {"duplicates": [pair("test/0000.png", "train/0000.png"), pair("train/0001.png", "train/0002.png", classes[1])]}
+    record |= {"across": 0, "contradictions": 1, "odd": [{"what": "dark"}]}
     record |= {"label_errors": {"estimated": 3, "rows": [{}, {}, {}, {}]}}
     (folder / "audit.json").write_text(json.dumps(record))
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "samples.png")
@@ -176,9 +182,26 @@ def test_the_verdict_is_three_sentences_of_computed_figures(runs: list[Path], pa
     assert "the best of 3 on validation, better than weak" in verdict
     assert f"it made {120 - round(120 * strong['accuracy'])} mistakes on 120 images" in verdict
     assert "Look at the 3 likely label errors, the most likely first; look at 1 pair of images that are nearly the same" in verdict
+    assert "keep 1 pair of near duplicates that stands in two splits in one of them (1 test image is among them)" in verdict
     assert "mend or remove 3 unusable files" in verdict
     assert len(page.all("ol")) == 1
     assert len([text for _, _, text in page.all("li") if text.startswith(("Ship:", "It confuses:", "Fix in the data:"))]) == 3
+
+
+def test_pairs_across_the_splits_that_the_run_cut_are_said(runs: list[Path], out: Path, page: Page) -> None:
+    text = (out / "report.md").read_text("utf-8")
+    for row, count in (
+        ("across splits that the data declare", 0),
+        ("across the run's own splits (strong)", 1),
+        ("under two classes", 1),
+    ):
+        assert f"| of these {row} | {count} |" in text
+    assert "| test images in such a pair | 1 |" in text
+    test = Run.open(runs[1]).predictions("test")
+    right = int(test.correct[1:].sum())
+    said = next(text for tag, attributes, text in page.all("section") if attributes["id"] == "justification")
+    assert "Against the figures of strong: 1 test image is nearly the same as an image of train or validation" in said
+    assert f"without them it is right on {100 * right / 119:.2f} %" in said
 
 
 def test_curves_mark_the_epoch_that_was_kept(out: Path) -> None:
@@ -434,11 +457,73 @@ def test_pictures_of_what_the_record_does_not_have_are_left_out(runs: list[Path]
         assert tuple(gather(opened, tmp_path).pictures) == shown
 
 
+def test_an_inspection_whose_counts_do_not_fit_is_refused(runs: list[Path], inspection: Path, tmp_path: Path) -> None:
+    """It has the classes of the runs, which used to be enough."""
+    record = json.loads((inspection / "audit.json").read_text())
+    record["splits"]["train"]["classes"]["cat"] = 149
+    (tmp_path / "audit.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="of other data than the runs: animals") as refused:
+        report(runs, tmp_path / "out", tmp_path)
+    assert (refused.value.expected, refused.value.received) == ("the images of weak: 600 in train", "599 in train")
+
+
+def test_what_could_not_be_compared_is_said(out: Path) -> None:
+    text = (out / "report.md").read_text("utf-8")
+    for name in ("weak", "strong", "staged"):
+        assert f"- Contents could not be compared with {name}'s data, for one of the two keeps no fingerprint" in text
+
+
+@pytest.fixture
+def photos(inspection: Path, tmp_path: Path) -> Path:
+    """The inspection of photos: a grid of ten a class, and the pairs, as noise that PNG cannot compress."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    record = json.loads((inspection / "audit.json").read_text())
+    (folder / "audit.json").write_text(json.dumps(record))
+    noise = np.random.default_rng(3)
+    for name, height, width in (("samples.png", 800, 1905), ("duplicates.png", 2100, 1520), ("label_errors.png", 1000, 1520)):
+        coarse = noise.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+        grown = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        pixels = np.clip(grown + noise.integers(-9, 10, grown.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name, compress_level=1)
+    return folder
+
+
+def test_photos_are_made_small_enough_and_not_left_out(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    assert sum(path.stat().st_size for path in photos.glob("*.png")) > 8_000_000
+    written = report(runs, tmp_path / "out", photos)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert 1_000_000 < len(page.encode()) <= 5_000_000
+    assert "left out, for the page" not in page
+    shown = re.findall(r'<img src="data:image/jpeg;base64,', page)
+    assert len(shown) == 3
+    for name in ("data-samples.jpg", "data-duplicates.jpg", "data-label_errors.jpg"):
+        with Image.open(tmp_path / "out" / "pictures" / name) as image:
+            assert image.format == "JPEG"
+            assert image.width >= 800
+        assert tmp_path / "out" / "pictures" / name in written
+        assert f"(pictures/{name})" in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
 def test_the_command_writes_and_says_where(runs: list[Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(tmp_path / "out"), "--license", "mit"])
     assert done.exit_code == 0, done.output
     assert 'license: "mit"' in (tmp_path / "out" / "MODEL_CARD.md").read_text("utf-8")
     assert "The report: " in done.output
+
+
+def test_the_command_takes_galleries_of_several_runs(runs: list[Path], tmp_path: Path) -> None:
+    asked: list[str] = []
+    for run in runs[:2]:
+        asked += ["--galleries", str(gallery(run, tmp_path / run.name))]
+    done = CliRunner().invoke(app, ["report", *map(str, runs), "--out", str(tmp_path / "out"), *asked])
+    assert done.exit_code == 0, done.output
+    page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+    shown = [attributes["id"] for _, attributes, _ in page.all("figure") if attributes["id"].startswith("figure-gallery")]
+    assert shown == ["figure-gallery-1-mistakes", "figure-gallery-1-hits", "figure-gallery-2-mistakes", "figure-gallery-2-hits"]
+    with pytest.raises(UserError, match="of a run that is not in this report"):
+        report(runs[2:], tmp_path / "other", galleries=[tmp_path / "weak"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_pdf_without_its_library_says_what_to_install(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,8 @@ def inspect(source: Source, further: Further = lambda looked: ()) -> Record:
         further: more pairs that are nearly the same, of all images as (N, 32, 32, 3), split after split.
 
     Returns:
-        source; splits: for each its images, size ([H, W] where all have one), height and width in pixels and bytes of a file
+        source; fingerprints: of its splits (``Source.fingerprints``), by which a report knows the data of a run; splits: for each
+        its images, size ([H, W] where all have one), height and width in pixels and bytes of a file
         (minimum, median and maximum; None where not known), classes (counts by name) and imbalance (largest over smallest count
         that is not 0); rejects (path and reason); duplicates: of the pairs that are listed (``duplicates.limited``), most alike
         first, the two ids, splits and classes, mirrored, likeness and whether the content is the same; pairs: how many there are,
@@ -61,6 +62,7 @@ def inspect(source: Source, further: Further = lambda looked: ()) -> Record:
     rows = _rows(sets)
     return {
         "source": source.name,
+        "fingerprints": source.fingerprints,
         "splits": {images.name: _counted(images) for images in sets},
         "rejects": [{"path": reject.path, "reason": reject.reason} for reject in source.rejects],
         **_duplicates(looked, sets, rows, further),

@@ -61,7 +61,7 @@ def edited(splits: Splits, exclude: str, relabel: str) -> Splits:
     Returns:
         Splits whose record has ``edits``: for each file its name, digest and rows, how many images of train and validation it
         changed, and how many rows name test images, which stay as they are; and ``fingerprints`` of train and validation
-        afterwards. The record's own ``fingerprints`` stay those of the cut.
+        afterwards. The record's own ``fingerprints`` stay those of the cut. ``excluded``: the ids that were left out of each.
 
     Raises:
         UserError: a file that is unreadable, empty or lacks a column; an image or a class that is not there; two classes for one
@@ -82,7 +82,8 @@ def edited(splits: Splits, exclude: str, relabel: str) -> Splits:
     _check_left(splits, sets, asked)
     moved = {place for place, label in classes.items() if place not in out and _label(splits, place) != label}
     about = {kind: _about(asked[kind], rows, out if kind == "exclude" else moved) for kind, rows in found.items()}
-    return replace(splits, **sets, record=_record(splits, sets, about))
+    gone = {name: [str(getattr(splits, name).ids[row]) for split, row in sorted(out) if split == name] for name in EDITED}
+    return replace(splits, **sets, record={**_record(splits, sets, about), "excluded": gone})
 
 
 def described(splits: Splits) -> dict[str, Any]:

@@ -74,8 +74,7 @@ class ImageSet:
     @property
     def fingerprint(self) -> str:
         """Digest of the classes and of every row's content and label, in order."""
-        classes = "\0".join(self.classes).encode()
-        return digest_bytes(classes, np.ascontiguousarray(self.digests).tobytes(), self.labels.astype("<i8").tobytes())
+        return _fingerprint(self.classes, self.digests, self.labels)
 
     def among(self, seen: Iterable[bytes]) -> NDArray[np.bool_]:
         """(N,) which images' digests are among these, in either way: a model that took them for photos knows them as arrays."""
@@ -102,6 +101,11 @@ class ImageSet:
         )
 
 
+def _fingerprint(classes: Sequence[str], digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
+    names = "\0".join(classes).encode()
+    return digest_bytes(names, np.ascontiguousarray(digests).tobytes(), labels.astype("<i8").tobytes())
+
+
 @dataclass(frozen=True)
 class Source:
     """What was found at a place: one ImageSet per declared split, and what was left out.
@@ -123,6 +127,26 @@ class Source:
     notes: tuple[str, ...] = ()
     found: int = 0
     group: str = ""
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of each declared split, before anything is cut; the same whether it was loaded to train or to look at it.
+
+        Classes that train does not show are none: their test images are ``UNKNOWN``, and their validation images do not count.
+        """
+        train = self.sets.get("train")
+        if train is None:
+            return {name: images.fingerprint for name, images in self.sets.items()}
+        shown = np.unique(train.labels[train.labels != UNKNOWN])
+        number = np.full(len(train.classes) + 1, UNKNOWN)  # the last for ``UNKNOWN``
+        number[shown] = np.arange(len(shown))
+        classes = [train.classes[label] for label in shown]
+        found = {}
+        for name, images in self.sets.items():
+            labels = number[images.labels]
+            kept = labels != UNKNOWN if name == "validation" else np.ones(len(labels), dtype=bool)
+            found[name] = _fingerprint(classes, images.digests[kept], labels[kept])
+        return found
 
 
 @dataclass(frozen=True)

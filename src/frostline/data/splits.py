@@ -80,6 +80,7 @@ def split(
         "rejected": len(source.rejects),
         "counts": {name: class_counts(images) for name, images in sets.items()},
         "fingerprints": {name: images.fingerprint for name, images in sets.items()},
+        "source_fingerprints": source.fingerprints,
         "cut": cut,
         "dropped": dropped,
         "notes": notes,

@@ -12,8 +12,6 @@ from frostline.reporting.words import DASH, counted, listed, or_dash, ranging, s
 
 #: Classes whose counts are listed one by one; of more only the ends are shown.
 MOST_CLASSES = 30
-#: Pictures of an inspection beyond this size are named, not taken in.
-MOST_PICTURE = 1_500_000
 
 
 def objective(facts: Facts) -> Section:
@@ -86,13 +84,15 @@ def _inspected(facts: Facts) -> list[Block]:
     }
     rows = [
         ("pairs that are nearly the same", f"{record.get('pairs', len(record.get('duplicates', ()))):,}"),
-        ("of these across splits", f"{record.get('across', 0):,}"),
+        ("of these across splits that the data declare", f"{record.get('across', 0):,}"),
         ("of these under two classes", f"{record.get('contradictions', 0):,}"),
+        *_across(facts),
         *((f"{what} images" if what != "far" else "images unlike all others", f"{count:,}") for what, count in odd.items()),
         ("likely label errors", f"{label_errors(record):,}" if record.get("label_errors") else "not looked for"),
     ]
     found = [table(f"What the inspection of {record['source']} found", ("what", "count"), rows)]
-    unsaid = [Items(tuple(limits(record)))] if limits(record) else []
+    said = (*limits(record), *(facts.across.untold if facts.across else ()), *facts.unchecked)
+    unsaid = [Items(said)] if said else []
     return [Heading("Inspection"), *_sizes_table(record), *found, *unsaid, *_pictures(facts, str(record["source"]))]
 
 
@@ -105,6 +105,14 @@ def _sizes_table(record: Record) -> list[Block]:
     ]
     caption = f"Sizes of the images of {record['source']}"
     return [table(caption, ("split", "width in px", "height in px", "size of a file"), rows)] if rows else []
+
+
+def _across(facts: Facts) -> list[tuple[str, str]]:
+    """The pairs that stand in two splits of the run to ship, which may have cut them from what the data declare as one."""
+    found, row = facts.across, f"of these across the run's own splits ({facts.best.name})"
+    if found is None:
+        return [(row, "not known: the run does not tell which image is in which split")]
+    return [(row, f"{found.least}{found.pairs:,}"), ("test images in such a pair", f"{found.least}{len(found.test):,}")]
 
 
 def _pictures(facts: Facts, source: str) -> list[Block]:
@@ -122,10 +130,8 @@ def _pictures(facts: Facts, source: str) -> list[Block]:
     blocks: list[Block] = []
     for name, (caption, alt) in words.items():
         content = facts.pictures.get(name)
-        if content is not None and len(content) <= MOST_PICTURE:
+        if content is not None:
             blocks.append(Figures((Figure(f"data-{name.removesuffix('.png')}", caption, alt, png=content),)))
-        elif content is not None:
-            blocks.append(Text(f"{name} of the inspection is left out: {len(content) / 1e6:.1f} MB."))
     if not facts.pictures:
         blocks.append(Text("The inspection's folder holds no pictures, so samples are left out."))
     return blocks

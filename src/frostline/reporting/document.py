@@ -73,14 +73,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: SVG text, or the bytes of a PNG.
+    """A picture: SVG text, or the bytes of a PNG or JPEG.
 
     Attributes:
         name: of its file, without the ending; unique in a report.
         caption: beneath it; names the run and the model.
         alt: what somebody who cannot see it has to know.
-        svg: the drawing; empty for a PNG.
-        png: the picture's bytes; empty for a drawing.
+        svg: the drawing; empty for a photograph.
+        png, jpeg: a photograph's bytes, in one of the two; both empty for a drawing.
     """
 
     name: str
@@ -88,11 +88,17 @@ class Figure:
     alt: str
     svg: str = ""
     png: bytes = b""
+    jpeg: bytes = b""
+
+    @property
+    def photo(self) -> bytes:
+        """The bytes of a photograph; empty for a drawing."""
+        return self.png or self.jpeg
 
     @property
     def file(self) -> str:
         """Its file's name."""
-        return f"{self.name}.{'svg' if self.svg else 'png'}"
+        return f"{self.name}.{'svg' if self.svg else 'jpg' if self.jpeg else 'png'}"
 
 
 @dataclass(frozen=True)

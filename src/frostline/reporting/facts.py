@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from frostline.layers import blocks, weight_shapes
 from frostline.metrics import score
 from frostline.paired import ordered
 from frostline.predictions import Predictions
+from frostline.reporting import inspected
 from frostline.reporting.document import Table
 from frostline.reporting.document import table as make_table
+from frostline.reporting.galleries import Gallery
+from frostline.reporting.galleries import read as read_gallery
 from frostline.reporting.words import DASH
 from frostline.runs import DATA, ENVIRONMENT, MODEL, SETTINGS, TIMINGS, Run
 from frostline.verified import check_record, evidence, verified
@@ -107,6 +109,8 @@ class Facts:
         inspection: what ``frostline inspect`` recorded of the data; empty without.
         pictures: of the inspection's folder, by name.
         chosen: number of the run to ship: the best on ``chosen_on``.
+        unchecked: sentences on what of the inspection could not be compared with the runs.
+        galleries: pictures of mistakes and of least certain hits.
     """
 
     runs: tuple[Judged, ...]
@@ -116,6 +120,8 @@ class Facts:
     inspection: Record
     pictures: dict[str, bytes]
     chosen: int
+    unchecked: tuple[str, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
 
     @property
     def best(self) -> Judged:
@@ -141,13 +147,18 @@ class Facts:
         """What of the judged split could be checked in a run's records; see ``verified.evidence``."""
         return evidence(run.run, self.split)
 
+    @property
+    def across(self) -> inspected.Across | None:
+        """The inspection's pairs of near duplicates in two splits of the run to ship; None where that cannot be told."""
+        return inspected.across(self.inspection, self.best.data, self.best.predictions)
 
-def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
+
+def gather(opened: Sequence[Run], inspection: Path | None = None, galleries: Sequence[Path] = ()) -> Facts:
     """Read and check everything.
 
     Raises:
         UserError: a run is missing, changed, named twice, or claims what its predictions do not give; two runs were judged on
-            different images; a run has no predictions at all; the inspection is of other data.
+            different images; a run has no predictions at all; the inspection is of other data, a gallery of other predictions.
     """
     if not opened:
         raise UserError("A report needs a run.", expected="one or more folders that 'frostline train' made")
@@ -159,8 +170,9 @@ def gather(opened: Sequence[Run], inspection: Path | None = None) -> Facts:
     found = zip(opened, rows, curves(opened), strict=True)
     runs = tuple(_judged(run, row, curve) for run, row, (_, curve) in found)
     tests = pairs(opened, split) if len(opened) > 1 else []
-    looked, pictures = _inspection(inspection, runs) if inspection else ({}, {})
-    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split))
+    looked, pictures, unchecked = inspected.read(inspection, {run.name: run.data for run in runs}) if inspection else ({}, {}, ())
+    shown = tuple(read_gallery(folder, opened) for folder in galleries)
+    return Facts(runs, split, tests, stated(opened), looked, pictures, _chosen(runs, split), unchecked, shown)
 
 
 def _common_split(opened: Sequence[Run]) -> str:
@@ -221,38 +233,6 @@ def _chosen(runs: Sequence[Judged], split: str) -> int:
         return -scores["accuracy"], scores["log_loss"] or 0.0, math.inf if size is None else size
 
     return min(range(len(runs)), key=worth)
-
-
-def _inspection(folder: Path, runs: Sequence[Judged]) -> tuple[Record, dict[str, bytes]]:
-    path = folder / "audit.json"
-    try:
-        record: Record = json.loads(path.read_text("utf-8"))
-        source, classes = record["source"], {name for split in record["splits"].values() for name in split["classes"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"There is no inspection of data in {folder}.",
-            expected="audit.json, as 'frostline inspect DATA --out DIR' writes it",
-            received=f"{type(error).__name__}: {error}",
-        ) from error
-    known = {name for run in runs for counts in run.data.get("counts", {}).values() for name in counts["classes"]}
-    if known and known != classes:
-        raise UserError(
-            f"The inspection in {folder} is of other data than the runs: {source}.",
-            expected=", ".join(sorted(known)[:12]),
-            received=", ".join(sorted(classes)[:12]),
-            hint="'frostline inspect' on the data that the runs learned from",
-        )
-    return record, {name: (folder / name).read_bytes() for name in _shown(record) if (folder / name).is_file()}
-
-
-def _shown(record: Record) -> list[str]:
-    """The pictures that the record has rows for: others are of another inspection."""
-    rows = {
-        "samples.png": any(any(split["classes"].values()) for split in record["splits"].values()),
-        "duplicates.png": record.get("duplicates"),
-        "label_errors.png": tells(record, "label_errors", "rows"),
-    }
-    return [name for name, there in rows.items() if there]
 
 
 def uncalibrated(judged: Judged, split: str) -> Predictions:

@@ -32,7 +32,7 @@ def html(document: Document) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **spaces)
     style = Markup((TEMPLATES / "style.css").read_text("utf-8"))
     drawn = {figure.name: Markup(figure.svg) for figure in document.figures if figure.svg}  # drawn here, escaped there
-    photos = {figure.name: _inside(figure) for figure in document.figures if figure.png}
+    photos = {figure.name: _inside(figure) for figure in document.figures if figure.photo}
     template = environment.get_template("report.html.j2")
     return template.render(document=document, style=style, drawn=drawn, photos=photos) + "\n"
 
@@ -43,7 +43,8 @@ def _together(value: Any) -> Any:
 
 
 def _inside(figure: Figure) -> str:
-    return f"data:image/png;base64,{base64.b64encode(figure.png).decode('ascii')}"
+    kind = "jpeg" if figure.jpeg else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(figure.photo).decode('ascii')}"
 
 
 def markdown(document: Document) -> str:

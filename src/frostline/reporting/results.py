@@ -6,7 +6,7 @@ from frostline.abstaining import at_threshold, coverage_curve, thresholds
 from frostline.calibrate import reliability
 from frostline.compare import pareto_front
 from frostline.paired import paired
-from frostline.reporting import charts
+from frostline.reporting import charts, galleries
 from frostline.reporting.document import Block, Figure, Figures, Heading, Items, Section, Table, Text, table
 from frostline.reporting.facts import Facts, Judged, Record, calibration, counts_matrix, uncalibrated
 from frostline.reporting.verdict import mixed_up, pairs_in_words
@@ -28,6 +28,8 @@ def metrics(facts: Facts) -> Section:
         blocks += [Heading(f"Scores of {run.label}"), Figures(tuple(_pictures(i, run, facts.split))), _classes(run, facts.split)]
         if notes := run.scores[facts.split]["notes"]:
             blocks.append(Items(tuple(notes)))
+        for place, gallery in enumerate(facts.galleries, 1):
+            blocks += galleries.shown(gallery, place, run.label) if gallery.run == i - 1 else []
     return Section("metrics", "Metrics", tuple(blocks))
 
 

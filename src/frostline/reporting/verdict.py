@@ -7,6 +7,7 @@ import numpy as np
 from frostline.compare import ALPHA
 from frostline.metrics import wilson_interval
 from frostline.reporting.facts import Facts, Judged, Record, all_wrong, counts_matrix
+from frostline.reporting.inspected import Across
 from frostline.reporting.words import counted, listed, percent, size, with_interval
 
 #: The largest class over the smallest from which it is said.
@@ -120,7 +121,7 @@ def mixed_up(scores: Record, classes: list[str]) -> list[tuple[str, str, int]]:
 
 def fix(facts: Facts) -> str:
     """The third sentence."""
-    wishes = [*_from_inspection(facts.inspection), *_from_data(facts)]
+    wishes = [*_from_inspection(facts.inspection, facts.across), *_from_data(facts)]
     if not facts.inspection:
         asked = "no inspection of the data was given ('frostline inspect DATA --out DIR', then --inspection DIR)"
         wishes.append(asked if wishes else f"nothing that the runs alone show; {asked}")
@@ -128,16 +129,17 @@ def fix(facts: Facts) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _from_inspection(record: Record) -> list[str]:
+def _from_inspection(record: Record, own: Across | None) -> list[str]:
     wishes = []
     if errors := label_errors(record):
         wishes.append(f"look at the {counted(errors, 'likely label error')}, the most likely first")
     if record.get("contradictions"):
         pairs = counted(record["contradictions"], "pair of images that are", "pairs of images that are")
         wishes.append(f"look at {pairs} nearly the same under two classes, and settle which is right")
-    if record.get("across"):
-        pairs = counted(record["across"], "pair of near duplicates that stands", "pairs of near duplicates that stand")
-        wishes.append(f"keep {pairs} in two splits in one of them")
+    if across := own.pairs if own else record.get("across"):
+        pairs = counted(across, "pair of near duplicates that stands", "pairs of near duplicates that stand")
+        judged = f" ({counted(len(own.test), 'test image')} {'is' if len(own.test) == 1 else 'are'} among them)" if own else ""
+        wishes.append(f"keep {own.least if own else ''}{pairs} in two splits in one of them{judged}")
     if odd := len(record.get("odd", ())):
         wishes.append(
             f"look at {counted(odd, 'image that is', 'images that are')} dark, bright, blank, blurred or unlike all others"
@@ -176,7 +178,7 @@ def justification(facts: Facts) -> list[str]:
     """Why this one, in sentences: how it was chosen, what speaks against it, what a smaller one would cost."""
     best = facts.best
     if len(facts.runs) == 1:
-        return [f"{best.name} is the only run given, so nothing was chosen here."]
+        return [f"{best.name} is the only run given, so nothing was chosen here.", *_leaked(facts)]
     said = [_rule(facts)]
     better, worse, same = against(facts)
     if better:
@@ -187,7 +189,20 @@ def justification(facts: Facts) -> list[str]:
         )
     if same:
         said.append(f"It cannot be told apart from {listed(same)} on these images: that is no proof that they are equal.")
-    return said + _cheaper(facts, same)
+    return said + _cheaper(facts, same) + _leaked(facts)
+
+
+def _leaked(facts: Facts) -> list[str]:
+    """What the accuracy is without the test images that are nearly the same as an image of train or validation."""
+    own, best = facts.across, facts.best
+    if own is None or not own.test or facts.split != "test":
+        return []
+    judged = best.predictions["test"]
+    left = ~np.isin(judged.ids, sorted(own.test))
+    n, right = int(left.sum()), int(judged.correct[left].sum())
+    rest = f"without them it is right on {with_interval(right / n, wilson_interval(right, n))} of {n:,}" if n else "none is left"
+    of = f"{counted(len(left) - n, 'test image is', 'test images are')} nearly the same as an image of train or validation"
+    return [f"Against the figures of {best.name}: {own.least}{of}; {rest}."]
 
 
 def _rule(facts: Facts) -> str:

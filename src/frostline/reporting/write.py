@@ -12,6 +12,7 @@ from frostline.reporting.card import model_card
 from frostline.reporting.document import Document
 from frostline.reporting.facts import Facts, gather
 from frostline.reporting.page import PICTURES, html, markdown
+from frostline.reporting.pictures import fitted
 from frostline.reporting.verdict import verdict
 from frostline.reporting.words import listed
 from frostline.runs import Run
@@ -20,7 +21,13 @@ HTML, MARKDOWN, CARD, PDF = "report.html", "report.md", "MODEL_CARD.md", "report
 
 
 def report(
-    runs: Sequence[str | Path], out: str | Path, inspection: str | Path | None = None, *, license: str = "", pdf: bool = False
+    runs: Sequence[str | Path],
+    out: str | Path,
+    inspection: str | Path | None = None,
+    *,
+    galleries: Sequence[str | Path] = (),
+    license: str = "",
+    pdf: bool = False,
 ) -> list[Path]:
     """Write a report on finished runs that were judged on the same images; the same runs give the same bytes.
 
@@ -28,6 +35,7 @@ def report(
         runs: run directories.
         out: folder for report.html, report.md with its pictures, and MODEL_CARD.md; files of these names are replaced.
         inspection: folder that ``frostline inspect`` wrote, for the section on data.
+        galleries: folders that ``frostline explain --gallery`` wrote of these runs: pictures of their mistakes.
         license: of the model, for its card; by default that of its pretrained weights.
         pdf: write report.pdf as well.
 
@@ -35,11 +43,15 @@ def report(
         The files written.
 
     Raises:
-        UserError: a run is missing, or claims what its predictions do not give; runs of different test images; a missing extra.
+        UserError: a run is missing, or claims what its predictions do not give; runs of different test images; an inspection of
+            other data; galleries of other predictions; a missing extra.
     """
-    facts = gather([Run.open(Path(run)) for run in runs], Path(inspection) if inspection is not None else None)
-    document = compose(facts)
-    page = html(document)
+    looked = Path(inspection) if inspection is not None else None
+    facts = gather([Run.open(Path(run)) for run in runs], looked, [Path(folder) for folder in galleries])
+    whole = compose(facts)
+    page = html(whole)
+    if (document := fitted(whole, len(page.encode()))) is not whole:
+        page = html(document)
     printed = _printed(page) if pdf else b""
     try:
         return _written(Path(out), document, page, model_card(facts, license), printed)
@@ -76,7 +88,7 @@ def _written(out: Path, document: Document, page: str, card: str, printed: bytes
         write_text(path, text)
     for figure in document.figures:
         path = out / PICTURES / figure.file
-        write_bytes(path, figure.svg.encode() if figure.svg else figure.png)
+        write_bytes(path, figure.svg.encode() if figure.svg else figure.photo)
         written.append(path)
     if printed:
         write_bytes(out / PDF, printed)
