@@ -63,6 +63,7 @@ LAYERS = [
     "compare",
     "plots",
     "plots_search",
+    "plots_run",
     "plots_compare",
     "plots_shift",
     "plots_explain",

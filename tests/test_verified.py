@@ -20,6 +20,9 @@ from frostline.predictions import Predictions
 from frostline.runs import Run
 from frostline.verified import check_record, differences, verified
 
+#: Scores that runs of the first days lack.
+AFTERWARDS = ("matthews", "roc_auc", "brier_score", "confusion_normalised")
+
 
 def predictions(n: int = 40, wrong: int = 6, name: str = "test") -> Predictions:
     labels = np.arange(n, dtype=np.int64) % 3
@@ -85,6 +88,8 @@ def test_one_changed_digit_in_the_scores_is_refused(folder: Path) -> None:
         (lambda s: s["confusion"][0].__setitem__(0, 13), "confusion[0][0]: 13 recorded"),
         (lambda s: s.update(log_loss=s["log_loss"] * (1 + 1e-6)), "log_loss: "),
         (lambda s: s["confusion"].pop(), "confusion: 2 values recorded, 3 found"),
+        (lambda s: s["confusion_normalised"][2].__setitem__(2, 0.9), "confusion_normalised[2][2]: 0.9 recorded"),
+        (lambda s: s["confusion_normalised"].__setitem__(0, [None] * 3), "confusion_normalised[0][0]: None recorded"),
     ],
 )
 def test_any_score_that_does_not_follow_is_refused(folder: Path, change: Callable[[dict[str, Any]], None], received: str) -> None:
@@ -95,7 +100,7 @@ def test_any_score_that_does_not_follow_is_refused(folder: Path, change: Callabl
 
 
 def test_a_run_older_than_a_score_is_scored_again_and_not_refused(folder: Path) -> None:
-    forge(folder, "scores/test.json", edited(lambda s: [s.pop(key) for key in ("matthews", "roc_auc", "brier_score")]))
+    forge(folder, "scores/test.json", edited(lambda s: [s.pop(key) for key in AFTERWARDS]))
     forge(folder, "scores/test.json", edited(lambda s: s.update(notes=["said otherwise then"], no_longer_known=3)))
     run = Run.open(folder)
     assert score(verified(run))["matthews"] == pytest.approx(matthews_corrcoef(predictions().labels, predictions().predicted))

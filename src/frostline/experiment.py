@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from frostline.files import memory_limit
 from frostline.layers import blocks
 from frostline.metrics import score
 from frostline.paired import paired
+from frostline.plots_run import draw_run
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
@@ -273,28 +273,6 @@ def _keep(name: str, predictions: Predictions, run: Run) -> dict[str, Any]:
 def _draw(trained: Trained, settings: Settings, run: Run) -> None:
     """Pictures from what the run has recorded; where matplotlib is missing the run says that it has none."""
     try:
-        _pictures(trained, settings, run)
+        draw_run(run, settings.recipe, trained.record)
     except UserError as error:
         say(f"No pictures: {error}", "yellow")
-
-
-def _pictures(trained: Trained, settings: Settings, run: Run) -> None:
-    from frostline import plots, plots_search
-
-    title = f"{run.folder.resolve().name} · {settings.recipe}"
-    history = run.history()
-    draw: Callable[[str], Path] = lambda name: run.folder / "plots" / f"{name}.png"  # noqa: E731
-    if epochs := [row for row in history if "epoch" in row and row.get("stage") != "head"]:
-        plots.curves(epochs, draw("curves"), title, trained.record.get("best", {}).get("epoch"))
-    if found := trained.record.get("lr_finder"):
-        plots_search.rate_finder(found, draw("lr_finder"), title)
-    if points := trained.record.get("learning_curve"):
-        plots.learning_curve(points, draw("learning_curve"), title, trained.record["more_images"])
-    for name in run.splits:
-        scores = run.scores(name)
-        plots.confusion(scores["confusion"], scores_classes(scores), draw(f"confusion_{name}"), f"{title} · {name}")
-
-
-def scores_classes(scores: dict[str, Any]) -> list[str]:
-    """Class names in order, from a record of scores."""
-    return [row["class"] for row in scores["per_class"]]
