@@ -113,7 +113,7 @@ def test_confusion_in_percent_of_the_row(tmp_path: Path, figures: list[Any]) -> 
     assert [text.get_text() for text in axes.texts] == ["87.5", "12.5", "50.0", "50.0"]
     assert axes.get_xlabel() == "predicted, % of the true class"
     plots.confusion(np.zeros((2, 2), int), ["a", "b"], tmp_path / "none.png", "t", percent=True)
-    assert figures[1].axes[0].texts == []
+    assert len(figures[1].axes[0].texts) == 0
 
 
 def test_a_thousand_classes_still_make_a_picture(tmp_path: Path, figures: list[Any]) -> None:

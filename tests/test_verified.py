@@ -13,6 +13,7 @@ from forged import forge
 from sklearn.metrics import matthews_corrcoef
 
 from frostline import compare
+from frostline.conformal import card_rows
 from frostline.data.imageset import ImageSet
 from frostline.errors import UserError
 from frostline.metrics import score
@@ -166,6 +167,22 @@ def test_counts_that_the_models_card_contradicts_are_refused(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"in model/model\.json") as refused:
         check_record(Run.open(tmp_path / "run"))
     assert refused.value.received == "parameters: 102 recorded, 120 found"
+
+
+def test_thresholds_of_label_sets_that_validation_does_not_give_are_refused(tmp_path: Path) -> None:
+    validation = predictions(30, 3, "validation")
+    rows = card_rows(validation.probabilities, validation.labels)
+    for name, threshold in (("true", rows[1]["threshold"]), ("false", 0.5)):
+        with Run.create(tmp_path / name) as run:
+            run.write_predictions("validation", validation)
+            run.model_folder.mkdir()
+            card = {"label_sets": [rows[0], {**rows[1], "threshold": threshold}, rows[2]]}
+            (run.model_folder / "model.json").write_text(json.dumps(card))
+            run.finish({})
+    check_record(Run.open(tmp_path / "true"))
+    with pytest.raises(UserError, match=r"model/model\.json does not say what is in its predictions") as refused:
+        check_record(Run.open(tmp_path / "false"))
+    assert refused.value.received.startswith("label_sets[1].threshold: 0.5 recorded")
 
 
 def test_validation_may_be_of_fewer_images_where_the_card_says_so(tmp_path: Path) -> None:
