@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from frostline import inside
+from frostline.abstaining import chosen_threshold, judge_threshold
+from frostline.conformal import Promise, judge_sets
 from frostline.data.edits import EDITED
 from frostline.data.imageset import UNKNOWN, ImageSet, Source
 from frostline.data.sources import load_source
@@ -16,10 +19,12 @@ from frostline.data.splits import split as cut
 from frostline.errors import UserError
 from frostline.feature_cache import raw
 from frostline.metrics import score
-from frostline.model_card import ModelCard
+from frostline.model_card import CARD, ModelCard
 from frostline.predictions import Predictions
 from frostline.progress import say
+from frostline.runs import MANIFEST, MODEL, PREDICTIONS, Run
 from frostline.serve.predictor import Predictor
+from frostline.verified import verified
 
 
 def evaluate(
@@ -30,6 +35,8 @@ def evaluate(
     precision: str = "auto",
     strict: bool = False,
     unknown_as_wrong: bool = False,
+    wanted: float | None = None,
+    sets: float | None = None,
 ) -> tuple[Predictions, dict[str, Any]]:
     """Predict every row of a split with a saved model and score the predictions.
 
@@ -40,15 +47,98 @@ def evaluate(
             data that the model was trained from: then the split that was cut is cut again.
         precision: of computing; "auto" is what the model was measured in.
         strict, unknown_as_wrong: as in ``load_source``.
+        wanted: an accuracy in (0, 1]: what does the threshold that validation gives for it do here? Needs a run that keeps its
+            validation predictions.
+        sets: one of ``Predictor.coverages``: how often do its label sets hold the truth here?
 
     Returns:
         The predictions, and their scores with ``split``, ``rejected``, ``seen_in_training`` (images that training or a choice
-        in it had seen; None where nobody knows) and ``model_digest`` added.
+        in it had seen; None where nobody knows) and ``model_digest`` added; ``abstaining`` where an accuracy was wanted
+        (``abstaining.judge_threshold``) and ``label_sets`` where sets were asked for (``conformal.judge_sets``), a row each.
+
+    Raises:
+        UserError: the data or the model are at fault; nothing gives the threshold that was asked for; or images that gave it are
+            among those to be judged.
     """
     predictor = Predictor(model, precision)
+    chosen = _chosen(Path(model), predictor, wanted, sets)
     images, about = rows_to_judge(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    _refuse_those_that_chose(images, about, chosen)
     predictions = predictor.judge(images)
-    return predictions, {**score(predictions), **about}
+    return predictions, {**score(predictions), **about, **_reached(predictions, chosen)}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What was asked beside scores, and what validation has chosen for it.
+
+    Attributes:
+        wanted, threshold: an accuracy, and the threshold for it: see ``abstaining.chosen_threshold``.
+        promise: of label sets.
+        validation: the predictions that chose; None where the model stands without its run.
+    """
+
+    wanted: float | None = None
+    threshold: float | None = None
+    promise: Promise | None = None
+    validation: Predictions | None = None
+
+
+def _chosen(model: Path, predictor: Predictor, wanted: float | None, sets: float | None) -> _Chosen:
+    """Looked up before anything is predicted; arguments as in ``evaluate``."""
+    if wanted is None and sets is None:
+        return _Chosen()
+    promise = None if sets is None else predictor.promise(sets)
+    validation = _validation(model)
+    if wanted is None:
+        return _Chosen(promise=promise, validation=validation)
+    if validation is None:
+        raise _no_validation(model)
+    return _Chosen(wanted, chosen_threshold(validation, wanted), promise, validation)
+
+
+def _validation(model: Path) -> Predictions | None:
+    """Validation predictions of a run, checked; None where this is no run, or one that keeps none."""
+    if not (model / MANIFEST).is_file():
+        return None
+    run = Run.open(model)
+    run.path(f"{MODEL}/{CARD}")  # the very model that said this
+    return verified(run, "validation") if "validation" in run.splits else None
+
+
+def _no_validation(model: Path) -> UserError:
+    around, is_run = model.resolve().parent, (model / MANIFEST).is_file()
+    return UserError(
+        "The threshold for a wanted accuracy is chosen on validation predictions, and there are none.",
+        expected=f"a run with {PREDICTIONS}/validation.npz, as 'frostline train --out DIR' leaves it in DIR",
+        received="a run that keeps none" if is_run else "a model without its run",
+        hint=f"the run {around}" if not is_run and (around / MANIFEST).is_file() else "",
+    )
+
+
+def _refuse_those_that_chose(images: ImageSet, about: Mapping[str, Any], chosen: _Chosen) -> None:
+    """What was fitted on images flatters itself on them."""
+    if chosen.validation is not None:
+        own = int(np.isin(images.digests, chosen.validation.digests).sum())
+    else:  # without the run it is not known which of the images seen were validation's, but by their split
+        own = about["seen_in_training"] or 0 if chosen.promise and images.name == "validation" else 0
+    if own:
+        raise UserError(
+            f"{own:,} of these {len(images):,} images have chosen the threshold, so they cannot judge it.",
+            expected="images that had no part in choosing it",
+            received=f"the {images.name} split",
+            hint="--split test",
+        )
+
+
+def _reached(predictions: Predictions, chosen: _Chosen) -> dict[str, Any]:
+    """What came of it, for the record; nothing where nothing was asked."""
+    found: dict[str, Any] = {}
+    if chosen.wanted is not None:
+        found["abstaining"] = [judge_threshold(predictions, chosen.wanted, chosen.threshold)]
+    if chosen.promise is not None:
+        found["label_sets"] = [{"promised": chosen.promise.coverage, **judge_sets(predictions, chosen.promise.threshold)}]
+    return found
 
 
 def rows_to_judge(

@@ -22,6 +22,13 @@ def evaluate(
     ] = False,
     out: Annotated[Path, typer.Option(help="With --corruptions: the folder of the record and its pictures.")] = Path("shift"),
     most: Annotated[int, typer.Option(min=0, help="With --corruptions: so many images only. 0: all.")] = 0,
+    wanted: Annotated[
+        float | None,
+        typer.Option(help="An accuracy, such as 0.97: what the threshold that the run's validation gives for it does here."),
+    ] = None,
+    sets: Annotated[
+        float | None, typer.Option(help="A coverage of the model's card, such as 0.95: how often label sets hold the truth here.")
+    ] = None,
     precision: PrecisionOption = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -31,6 +38,8 @@ def evaluate(
     from frostline.judge import evaluate as judge
 
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
+    if corruptions and not (wanted is None and sets is None):
+        raise typer.BadParameter("--wanted and --sets are judged on images as they are, without --corruptions.")
     if corruptions:
         from frostline.shifts.shift import judge_shift, keep
 
@@ -38,10 +47,14 @@ def evaluate(
         keep(record, out, model.name)
         typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, out)
         return
-    predictions, scores = judge(model, data, split, **options)
+    predictions, scores = judge(model, data, split, wanted=wanted, sets=sets, **options)
     if save is not None:
         predictions.save(save)
-    typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+    if json:
+        typer.echo(json_module.dumps(scores, ensure_ascii=False))
+    else:
+        show.scores(scores)
+        show.reached(scores)
 
 
 def inspect(
