@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judged import predictions
 
-from frostline.abstaining import at_threshold, coverage_curve, sure_from, threshold_for, thresholds
+from frostline.abstaining import (
+    at_threshold,
+    chosen_threshold,
+    coverage_curve,
+    judge_threshold,
+    sure_from,
+    threshold_for,
+    thresholds,
+)
 from frostline.errors import UserError
 from frostline.predictions import Predictions
 
@@ -78,3 +86,31 @@ def test_from_which_probability_on_answers_are_sure() -> None:
     assert sure_from(told, np.array([0, 0, 0, 0]), 0.9) == 0.0  # all are right: every answer is
     assert sure_from(told, np.array([1, 0, 0, 0]), 0.9) is None  # the surest is wrong: none is
     assert sure_from(told[:0], np.array([], np.int64), 0.9) is None
+
+
+def test_one_wanted_accuracy_is_chosen_on_validation_and_judged_elsewhere() -> None:
+    validation = two_classes([0.9, 0.8, 0.7, 0.6], [True, True, False, False])
+    test = two_classes([0.95, 0.85, 0.8, 0.6], [True, False, True, True])
+    threshold = chosen_threshold(validation, 0.9)
+    assert threshold == pytest.approx(0.8)
+    row = judge_threshold(test, 0.9, threshold)
+    assert (row["wanted"], row["answered"], row["n"], row["coverage"]) == (0.9, 3, 4, 0.75)
+    assert row["accuracy"] == pytest.approx(2 / 3)
+    assert row["interval"][0] < 2 / 3 < row["interval"][1]
+    (same,) = thresholds(validation, test, [0.9])
+    assert row == same
+
+
+def test_an_accuracy_that_is_there_without_abstaining_and_one_that_never_is() -> None:
+    validation, test = two_classes([0.9, 0.8], [False, True]), two_classes([0.9, 0.6], [True, False])
+    all_of_them = judge_threshold(test, 0.5, chosen_threshold(validation, 0.5))
+    assert (all_of_them["threshold"], all_of_them["coverage"], all_of_them["accuracy"]) == (0.0, 1.0, 0.5)
+    assert chosen_threshold(validation, 0.9) is None
+    none = judge_threshold(test, 0.9, None)
+    assert none == {**dict.fromkeys(all_of_them), "wanted": 0.9, "n": 2}
+
+
+@pytest.mark.parametrize("wanted", [0.0, -0.1, 1.01, 97.0, float("nan")])
+def test_an_accuracy_that_cannot_be(wanted: float) -> None:
+    with pytest.raises(UserError, match="between 0 and 1"):
+        chosen_threshold(two_classes([0.9], [True]), wanted)

@@ -179,6 +179,7 @@ LAYERS = [
     "serve.described",
     "serve.answering",
     "serve.protocol",
+    "wanted",
     "judge",
     "exports.quantisation",
     "exports.parity",

@@ -131,7 +131,21 @@ def test_a_card_that_names_other_files(folder, files):
         read_model(folder)
 
 
-@pytest.mark.parametrize("change", [{"preprocess": {"size": [8, 8]}}, {"classes": None}, {"temperature": "hot"}, {"views": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocess": {"size": [8, 8]}},
+        {"classes": None},
+        {"temperature": "hot"},
+        {"views": None},
+        {"label_sets": "many"},
+        {"label_sets": [0.9]},
+        {"label_sets": [{"promised": 0.9}]},
+        {"label_sets": [{"promised": 1.0, "threshold": 0.1}]},
+        {"label_sets": [{"promised": 0.9, "threshold": -0.1}]},
+        {"label_sets": [{"promised": 0.9, "threshold": 1.5}]},
+    ],
+)
 def test_a_card_with_impossible_values(folder, change):
     resign(folder, **change)
     with pytest.raises(UserError, match="cannot be read"):
@@ -249,3 +263,12 @@ def test_weights_are_kept_by_name(tmp_path):
     for name, value in values.items():
         np.testing.assert_array_equal(kept[name], value)
     assert engine.BATCH > 10
+
+
+def test_thresholds_of_label_sets_are_read_and_older_cards_have_none(folder, tmp_path):
+    assert read_card(folder).label_sets == {}
+    newer = write_toy(tmp_path / "newer", label_sets={0.9: 0.25, 0.95: 0.125})
+    assert read_card(newer).label_sets == {0.9: 0.25, 0.95: 0.125}
+    resign(folder, label_sets=[{"promised": 0.9, "threshold": 0.5, "n": 7, "of": "a later version"}], later={"key": 1})
+    assert read_card(folder).label_sets == {0.9: 0.5}  # keys that are not known yet are passed over
+    assert read_card(folder).values["schema"] == 1

@@ -369,6 +369,40 @@ def test_evaluate_looks_at_the_place_of_its_results_first(run, toy, data, tmp_pa
     assert "another place" in err
 
 
+def test_evaluate_tells_what_thresholds_of_validation_do(run, trained, data):
+    code, out, _ = run("evaluate", trained[0], data, "--wanted", "0.97", "--sets", "0.9")
+    assert code == 0
+    assert "For 97 % right answers validation gives " in out
+    assert "Sets promised to hold the truth in 90 % hold it in 100.00% of 6 images (60.97% to 100.00%); 3.00 classes" in out
+    code, out, _ = run("evaluate", trained[0], data, "--wanted", "0.01", "--json")
+    (row,) = json.loads(out)["abstaining"]
+    assert (code, row["wanted"], row["threshold"], row["answered"], row["n"]) == (0, 0.01, 0.0, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sets", "0.97"], "one of 0.9, 0.95, 0.99"),
+        (["--wanted", "97"], "A wanted accuracy lies between 0 and 1."),
+        (["--sets", "0.9", "--split", "validation"], "have chosen the threshold, so they cannot judge it."),
+        (["--wanted", "0.9", "--corruptions"], "judged on images as they are"),
+    ],
+)
+def test_evaluate_refuses_thresholds_that_nothing_gives(run, trained, data, options, said):
+    code, out, err = run("evaluate", trained[0], data, *options)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_evaluate_says_what_a_bare_model_lacks(run, trained, toy, data):
+    code, out, err = run("evaluate", toy, data, "--wanted", "0.97")
+    assert (code, out) == (2, "")
+    assert "a run with predictions/validation.npz" in err
+    code, out, err = run("evaluate", toy, data, "--sets", "0.95")
+    assert (code, out) == (2, "")
+    assert "keeps no thresholds for label sets" in err
+
+
 @pytest.mark.parametrize(("model", "said"), [("gone", "received: no such folder"), (".", "received: a folder without model.json")])
 def test_evaluate_without_a_model(run, tmp_path, model, said):
     code, out, err = run("evaluate", tmp_path / model, "digits")

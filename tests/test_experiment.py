@@ -128,6 +128,11 @@ def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     kept, again = run.predictions("test"), predictor.judge(splits.test)
     assert run.record["test_accuracy"] == run.scores("test")["accuracy"] >= 0.9
     assert [row["n"] for row in run.record["label_sets"]] == [len(run.predictions("test"))] * 3
+    kept_sets = {row["promised"]: row["threshold"] for row in run.record["label_sets"]}
+    assert predictor.coverages == (0.9, 0.95, 0.99)
+    assert dict(predictor.card.label_sets) == kept_sets
+    assert {row["n"] for row in predictor.card.values["label_sets"]} == {len(run.predictions("validation"))}
+    check_record(run)
     # the run's features went through float16, the predictor's did not
     np.testing.assert_allclose(again.probabilities, kept.probabilities, atol=2e-3)
     assert (again.predicted == kept.predicted).all()

@@ -1,5 +1,8 @@
 """Judging a saved model: the right rows, classes by name, what training has seen, the split that was cut."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from drawing import encoded, put
@@ -7,10 +10,13 @@ from PIL import Image
 from toymodel import CLASSES, probabilities, write_toy
 
 import frostline
+from frostline.conformal import judge_sets
 from frostline.data.sources import load_source
 from frostline.data.splits import split
 from frostline.errors import UserError
 from frostline.feature_cache import raw
+from frostline.runs import Run
+from frostline.serve.predictor import Predictor
 
 COLOURS = {"red": (200, 20, 30), "green": (20, 210, 40), "blue": (10, 30, 190)}
 
@@ -285,3 +291,102 @@ def test_the_record_names_the_model(tmp_path, toy):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(UserError, match="There is no model at"):
         frostline.evaluate(tmp_path, "digits")
+
+
+# thresholds that validation gives
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """A run of the toy, and its data, of which some images are grey: of these the toy is not sure, and seldom right."""
+    data = folders(tmp_path / "data", per_class=20)
+    for name in CLASSES:
+        for number in range(20, 40):
+            pixels = np.full((8, 8, 3), 100, np.uint8)
+            pixels[0, 0] = (number, len(name), 0)
+            put(data / name / f"{number}.png", encoded(Image.fromarray(pixels), "PNG"))
+    splits = split(load_source(data), seed=1, validation_fraction=0.3)
+    with Run.create(tmp_path / "run") as run:
+        fingerprints = {"train": splits.train.fingerprint, "validation": splits.validation.fingerprint}
+        seen = [raw(digest) for images in (splits.train, splits.validation) for digest in images.digests]
+        cut = {"seed": 1, "validation_fraction": 0.3}
+        write_toy(run.model_folder, seen=seen, data=fingerprints, label_sets={0.9: 0.1, 0.99: 0.0}, **cut)
+        told = frostline.load_model(run.model_folder).judge(matched(splits.validation))
+        run.write_predictions("validation", told)
+        run.finish({})
+    return run.folder, data
+
+
+def matched(images):
+    """Labels in the model's order of classes."""
+    table = np.array([CLASSES.index(name) for name in images.classes])
+    return replace(images, classes=CLASSES, labels=table[images.labels])
+
+
+def test_what_the_threshold_for_a_wanted_accuracy_does(run_of):
+    folder, data = run_of
+    validation = Run.open(folder).predictions("validation")
+    predictions, scores = frostline.evaluate(folder, data, wanted=0.9)
+    (row,) = scores["abstaining"]
+    threshold = row["threshold"]
+    assert (row["wanted"], row["n"]) == (0.9, len(predictions))
+    sure = validation.probabilities.max(axis=1)
+    assert validation.correct.mean() < 0.9 <= validation.correct[sure >= threshold].mean()
+    assert all(validation.correct[sure >= lower].mean() < 0.9 for lower in sure[sure < threshold])
+    here = predictions.probabilities.max(axis=1) >= threshold
+    assert 0 < here.sum() < len(predictions)
+    assert (row["answered"], row["accuracy"]) == (here.sum(), predictions.correct[here].mean())
+    assert row["accuracy"] > scores["accuracy"]
+    assert "label_sets" not in scores
+
+
+def test_how_often_label_sets_hold_the_truth(run_of):
+    folder, data = run_of
+    for model in (folder, folder / "model"):  # the card has the threshold: the run is not needed
+        predictions, scores = frostline.evaluate(model, data, sets=0.9)
+        assert scores["label_sets"] == [{"promised": 0.9, **judge_sets(predictions, 0.1)}]
+        assert "abstaining" not in scores
+    assert frostline.evaluate(folder, data, sets=0.99)[1]["label_sets"][0]["size"] == 3
+    with pytest.raises(UserError, match="no threshold for that coverage"):
+        frostline.evaluate(folder, data, sets=0.95)
+
+
+@pytest.mark.parametrize("asked", [{"wanted": 0.97}, {"sets": 0.9}])
+def test_the_images_that_chose_do_not_judge(run_of, asked):
+    folder, data = run_of
+    with pytest.raises(UserError, match="images have chosen the threshold") as caught:
+        frostline.evaluate(folder, data, "validation", **asked)
+    assert caught.value.received == "the validation split"
+    frostline.evaluate(folder, data, "validation")
+    if "sets" in asked:
+        with pytest.raises(UserError, match="images have chosen the threshold"):
+            frostline.evaluate(folder / "model", data, "validation", **asked)
+
+
+def test_a_threshold_for_a_wanted_accuracy_needs_the_run(run_of, tmp_path, monkeypatch):
+    folder, data = run_of
+    monkeypatch.setattr(Predictor, "judge", lambda *_: pytest.fail("predicted before it was known that nothing comes of it"))
+    with pytest.raises(UserError, match="chosen on validation predictions, and there are none") as caught:
+        frostline.evaluate(folder / "model", data, wanted=0.97)
+    assert "predictions/validation.npz" in caught.value.expected
+    assert (caught.value.received, caught.value.hint) == ("a model without its run", f"the run {folder}")
+    alone = shutil.copytree(folder / "model", tmp_path / "alone")
+    with pytest.raises(UserError, match="there are none") as caught:
+        frostline.evaluate(alone, data, wanted=0.97)
+    assert caught.value.hint == ""
+    with Run.create(tmp_path / "without") as run:
+        shutil.copytree(alone, run.model_folder)
+        run.finish({})
+    with pytest.raises(UserError, match="there are none") as caught:
+        frostline.evaluate(tmp_path / "without", data, wanted=0.97)
+    assert caught.value.received == "a run that keeps none"
+    with pytest.raises(UserError, match="lies between 0 and 1"):
+        frostline.evaluate(folder, data, wanted=97)
+
+
+def test_another_model_in_the_run_is_not_what_its_validation_chose_for(run_of):
+    folder, data = run_of
+    shutil.rmtree(folder / "model")
+    write_toy(folder / "model", seed=2)
+    with pytest.raises(UserError, match="was changed or damaged"):
+        frostline.evaluate(folder, data, wanted=0.9)

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 from frostline import metrics
 from frostline.errors import UserError
 from frostline.predictions import Predictions
+from frostline.records import json_record
 
 # What scikit-learn warns of is what the cases below are about.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(y_pred contains classes not in y_true|single label).*:UserWarning")
@@ -77,6 +78,31 @@ def test_per_class_agrees_with_scikit_learn(case: Predictions) -> None:
     for average, ours_by_name in (("macro", metrics.macro_average(rows)), ("weighted", metrics.weighted_average(rows))):
         theirs = sk.precision_recall_fscore_support(case.labels, case.predicted, labels=range(k), average=average, zero_division=0)
         np.testing.assert_allclose(list(ours_by_name.values()), theirs[:3], **CLOSE)
+
+
+def test_normalised_by_hand() -> None:
+    shares = metrics.normalised(np.array([[3, 1, 0], [0, 0, 0], [0, 2, 3]]))
+    np.testing.assert_array_equal(shares, [[0.75, 0.25, 0], [np.nan] * 3, [0, 0.4, 0.6]])
+    np.testing.assert_array_equal(metrics.normalised(np.array([[7]])), [[1.0]])  # one class
+    np.testing.assert_array_equal(metrics.normalised(np.zeros((2, 2), np.int64)), np.full((2, 2), np.nan))
+
+
+def test_normalised_agrees_with_scikit_learn(case: Predictions) -> None:
+    k = len(case.classes)
+    shares = metrics.normalised(metrics.confusion_matrix(case.labels, case.predicted, k))
+    theirs = sk.confusion_matrix(case.labels, case.predicted, labels=range(k), normalize="true")
+    np.testing.assert_allclose(np.nan_to_num(shares), theirs, **CLOSE)  # where ours is undefined theirs is zero
+    empty = np.bincount(case.labels, minlength=k) == 0
+    np.testing.assert_array_equal(np.isnan(shares), np.repeat(empty[:, None], k, axis=1))
+    np.testing.assert_allclose(shares[~empty].sum(axis=1), 1, **CLOSE)
+
+
+def test_the_record_has_counts_and_shares_and_null_where_a_class_has_no_image() -> None:
+    scores = metrics.score(predictions([0, 0, 0, 2], one_hot([0, 0, 1, 2], 3)))
+    assert scores["confusion"] == [[2, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert scores["confusion_normalised"] == [[2 / 3, 1 / 3, 0], [None, None, None], [0, 0, 1]]
+    assert "its row of the normalised confusion matrix is undefined" in scores["notes"][0]
+    assert json_record(scores) == scores  # nothing in it was not finite
 
 
 def test_whole_scores_agree_with_scikit_learn(case: Predictions) -> None:
@@ -172,6 +198,8 @@ def test_invariants(p: Predictions) -> None:
     assert sum(map(sum, scores["confusion"])) + scores["unknown"] == scores["n"]
     assert sum(row["support"] for row in scores["per_class"]) == scores["n"] - scores["unknown"]
     assert all(0 <= row[name] <= 1 for row in scores["per_class"] for name in ("precision", "recall", "f1"))
+    for k, (row, shares) in enumerate(zip(scores["per_class"], scores["confusion_normalised"], strict=True)):
+        assert shares[k] == (row["recall"] if row["support"] else None)
     rising = [metrics.top_k_accuracy(p.probabilities, p.labels, k) for k in range(1, len(p.classes) + 1)]
     assert rising == sorted(rising)
     assert rising[-1] == pytest.approx(1 - scores["unknown"] / len(p))

@@ -12,6 +12,7 @@ from frostline.predictions import Predictions
 from frostline.runs import Run
 
 CURVE = [{"images": 2**i, "validation_accuracy": 0.5 + i / 10, "interval": [0.4, 1.0], "seconds": float(i)} for i in range(3)]
+MATRICES = ("confusion_test.png", "confusion_test_percent.png")
 RECORD = {"learning_curve": CURVE, "more_images": "More would help.", "best": {"epoch": 2}}
 
 
@@ -34,6 +35,12 @@ def drawn(run: Run) -> set[str]:
 
 def test_what_is_recorded_is_drawn(run: Run) -> None:
     draw_pictures(run, "a-recipe", RECORD)
+    assert drawn(run) == {"curves.png", "learning_curve.png", *MATRICES}
+
+
+def test_without_room_for_numbers_the_colours_have_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "MOST_COUNTED", 1)
+    draw_pictures(run, "a-recipe", RECORD)
     assert drawn(run) == {"curves.png", "learning_curve.png", "confusion_test.png"}
 
 
@@ -45,14 +52,14 @@ def test_a_picture_that_cannot_be_drawn_is_said_and_the_others_are_drawn(
 
     monkeypatch.setattr(plots, "learning_curve", broken)
     draw_pictures(run, "a-recipe", RECORD)
-    assert drawn(run) == {"curves.png", "confusion_test.png"}
+    assert drawn(run) == {"curves.png", *MATRICES}
     assert "learning_curve could not be drawn: ValueError: Image size of 99999x99999" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_to_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (run.folder / "plots").write_bytes(b"in the way")
     draw_pictures(run, "a-recipe", RECORD)
-    assert capsys.readouterr().err.count("could not be drawn") == 3
+    assert capsys.readouterr().err.count("could not be drawn") == 4
     run.finish({})
     Run.open(run.folder).verify()
 

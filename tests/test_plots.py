@@ -107,6 +107,15 @@ def test_confusion_colours_shares_of_the_row(tmp_path: Path, figures: list[Any])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
 
+def test_confusion_in_percent_of_the_row(tmp_path: Path, figures: list[Any]) -> None:
+    plots.confusion([[7, 1, 0], [0, 0, 0], [0, 5, 5]], ["a", "b", "c"], tmp_path / "m.png", "t", percent=True)
+    axes = figures[0].axes[0]
+    assert [text.get_text() for text in axes.texts] == ["87.5", "12.5", "50.0", "50.0"]
+    assert axes.get_xlabel() == "predicted, % of the true class"
+    plots.confusion(np.zeros((2, 2), int), ["a", "b"], tmp_path / "none.png", "t", percent=True)
+    assert len(figures[1].axes[0].texts) == 0
+
+
 def test_a_thousand_classes_still_make_a_picture(tmp_path: Path, figures: list[Any]) -> None:
     plots.confusion(np.eye(1000, dtype=int), [str(i) for i in range(1000)], tmp_path / "m.png", "t")
     axes = figures[0].axes[0]

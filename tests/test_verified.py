@@ -14,12 +14,16 @@ from forged import forge
 from sklearn.metrics import matthews_corrcoef
 
 from frostline import compare
+from frostline.conformal import card_rows
 from frostline.data.imageset import ImageSet
 from frostline.errors import UserError
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.runs import Run
 from frostline.verified import ROW_ORDER, check_record, differences, evidence, verified
+
+#: Scores that runs of the first days lack.
+AFTERWARDS = ("matthews", "roc_auc", "brier_score", "confusion_normalised")
 
 
 def predictions(n: int = 40, wrong: int = 6, name: str = "test") -> Predictions:
@@ -86,6 +90,8 @@ def test_one_changed_digit_in_the_scores_is_refused(folder: Path) -> None:
         (lambda s: s["confusion"][0].__setitem__(0, 13), "confusion[0][0]: 13 recorded"),
         (lambda s: s.update(log_loss=s["log_loss"] * (1 + 1e-6)), "log_loss: "),
         (lambda s: s["confusion"].pop(), "confusion: 2 values recorded, 3 found"),
+        (lambda s: s["confusion_normalised"][2].__setitem__(2, 0.9), "confusion_normalised[2][2]: 0.9 recorded"),
+        (lambda s: s["confusion_normalised"].__setitem__(0, [None] * 3), "confusion_normalised[0][0]: None recorded"),
     ],
 )
 def test_any_score_that_does_not_follow_is_refused(folder: Path, change: Callable[[dict[str, Any]], None], received: str) -> None:
@@ -96,7 +102,7 @@ def test_any_score_that_does_not_follow_is_refused(folder: Path, change: Callabl
 
 
 def test_a_run_older_than_a_score_is_scored_again_and_not_refused(folder: Path) -> None:
-    forge(folder, "scores/test.json", edited(lambda s: [s.pop(key) for key in ("matthews", "roc_auc", "brier_score")]))
+    forge(folder, "scores/test.json", edited(lambda s: [s.pop(key) for key in AFTERWARDS]))
     forge(folder, "scores/test.json", edited(lambda s: s.update(notes=["said otherwise then"], no_longer_known=3)))
     run = Run.open(folder)
     assert score(verified(run))["matthews"] == pytest.approx(matthews_corrcoef(predictions().labels, predictions().predicted))
@@ -253,6 +259,22 @@ def test_counts_that_the_models_card_contradicts_are_refused(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"in model/model\.json") as refused:
         check_record(Run.open(tmp_path / "run"))
     assert refused.value.received == "parameters: 102 recorded, 120 found"
+
+
+def test_thresholds_of_label_sets_that_validation_does_not_give_are_refused(tmp_path: Path) -> None:
+    validation = predictions(30, 3, "validation")
+    rows = card_rows(validation.probabilities, validation.labels)
+    for name, threshold in (("true", rows[1]["threshold"]), ("false", 0.5)):
+        with Run.create(tmp_path / name) as run:
+            run.write_predictions("validation", validation)
+            run.model_folder.mkdir()
+            card = {"label_sets": [rows[0], {**rows[1], "threshold": threshold}, rows[2]]}
+            (run.model_folder / "model.json").write_text(json.dumps(card))
+            run.finish({})
+    check_record(Run.open(tmp_path / "true"))
+    with pytest.raises(UserError, match=r"model/model\.json does not say what is in its predictions") as refused:
+        check_record(Run.open(tmp_path / "false"))
+    assert refused.value.received.startswith("label_sets[1].threshold: 0.5 recorded")
 
 
 def test_validation_may_be_of_fewer_images_where_the_card_says_so(tmp_path: Path) -> None:

@@ -95,6 +95,26 @@ def sure_from(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64
     return None if found is None else float(found["threshold"])
 
 
+def chosen_threshold(validation: Predictions, wanted: float) -> float | None:
+    """The threshold that validation gives for a wanted accuracy, as ``sure_from`` has it.
+
+    Raises:
+        UserError: an accuracy outside (0, 1].
+    """
+    if not 0 < wanted <= 1:
+        raise UserError("A wanted accuracy lies between 0 and 1.", expected="for example 0.97", received=f"{wanted:g}")
+    return sure_from(validation.probabilities, validation.labels, wanted)
+
+
+def judge_threshold(judged: Predictions, wanted: float, threshold: float | None) -> dict[str, Any]:
+    """What a threshold that was chosen on validation does on other images: wanted, and the keys of ``at_threshold``.
+
+    Without a threshold (None: validation has none for this accuracy) all but wanted and n is null.
+    """
+    row = at_threshold(coverage_curve(judged), 1.0 if threshold is None else threshold)
+    return {"wanted": wanted, **(row if threshold is not None else {**dict.fromkeys(row), "n": row["n"]})}
+
+
 def at_threshold(curve: Coverage, threshold: float) -> dict[str, Any]:
     """What a threshold gives: keys as in ``threshold_for``; accuracy and interval are null where nothing is answered."""
     place = int((curve.thresholds >= threshold).sum()) - 1

@@ -16,7 +16,7 @@ from frostline.abstaining import sure_from, thresholds
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.config import NOT_OF_THE_MODEL, Settings
-from frostline.conformal import promised
+from frostline.conformal import card_rows, promised
 from frostline.data.edits import described
 from frostline.data.imageset import Splits
 from frostline.environment import MemoryWatch, describe
@@ -180,6 +180,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     rows, probabilities = trained.validation
+    labels = splits.validation.take(rows).labels
     card = {
         "name": model_name(settings),
         "frostline": frostline.__version__,
@@ -188,7 +189,8 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "views": trained.views,
         "temperature": trained.temperature,
         "precision": trained.precision,
-        "sure_from": sure_from(probabilities, splits.validation.take(rows).labels),
+        "sure_from": sure_from(probabilities, labels),
+        "label_sets": card_rows(np.asarray(probabilities, np.float32), labels),  # the numbers that the run's predictions keep
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,

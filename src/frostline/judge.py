@@ -20,6 +20,7 @@ from frostline.model_card import ModelCard
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.serve.predictor import Predictor
+from frostline.wanted import chosen_before, reached, refuse_those_that_chose
 
 #: Files left out that are named on the screen; the record has all.
 SAID = 10
@@ -33,6 +34,8 @@ def evaluate(
     precision: str = "auto",
     strict: bool = False,
     unknown_as_wrong: bool = False,
+    wanted: float | None = None,
+    sets: float | None = None,
 ) -> tuple[Predictions, dict[str, Any]]:
     """Predict every row of a split with a saved model and score the predictions.
 
@@ -43,16 +46,27 @@ def evaluate(
             data that the model was trained from: then the split that was cut is cut again.
         precision: of computing; "auto" is what the model was measured in.
         strict, unknown_as_wrong: as in ``load_source``.
+        wanted: an accuracy in (0, 1]: what does the threshold that validation gives for it do here? Needs a run that keeps its
+            validation predictions.
+        sets: one of ``Predictor.coverages``: how often do its label sets hold the truth here?
 
     Returns:
         The predictions, and their scores with ``split``, ``rejected`` (how many files were left out of it), ``rejects`` (path and
         reason of each), ``data_notes`` (what there is to say of the data), ``seen_in_training`` (images that training or a choice
-        in it had seen; None where nobody knows) and ``model_digest`` added. What was left out and the notes are said, too.
+        in it had seen; None where nobody knows) and ``model_digest`` added; ``abstaining`` where an accuracy was wanted
+        (``abstaining.judge_threshold``) and ``label_sets`` where sets were asked for (``conformal.judge_sets``), a row each. What
+        was left out and the notes are said, too.
+
+    Raises:
+        UserError: the data or the model are at fault; nothing gives the threshold that was asked for; or images that gave it are
+            among those to be judged.
     """
     predictor = Predictor(model, precision)
+    chosen = chosen_before(Path(model), predictor, wanted, sets)
     images, about = rows_to_judge(predictor, data, split, strict=strict, unknown_as_wrong=unknown_as_wrong)
+    refuse_those_that_chose(images, about, chosen)
     predictions = predictor.judge(images)
-    return predictions, {**score(predictions), **about}
+    return predictions, {**score(predictions), **about, **reached(predictions, chosen)}
 
 
 def rows_to_judge(

@@ -51,6 +51,16 @@ def confusion_matrix(labels: Labels, predicted: Labels, k: int) -> Counts:
     return np.bincount(labels[known] * k + predicted[known], minlength=k * k).reshape(k, k).astype(np.int64)
 
 
+def normalised(matrix: Counts) -> NDArray[np.float64]:
+    """(K, K) shares of each true class: rows sum to one, the diagonal is the recall (Congalton 1991, Remote Sens. Environ. 37:35;
+    scikit-learn's ``normalize="true"``).
+
+    The row of a class without images is undefined: NaN, null in a record (scikit-learn has zeros there).
+    """
+    support = matrix.sum(axis=1, keepdims=True)
+    return np.divide(matrix, support, out=np.full(matrix.shape, np.nan), where=support > 0)
+
+
 def per_class(matrix: Counts, unknown: Counts | None = None) -> dict[str, NDArray]:
     """Precision, recall, F1 and support of each class, (K,) each (van Rijsbergen 1979, Information Retrieval, chapter 7).
 
@@ -179,8 +189,9 @@ def score(predictions: Predictions) -> dict[str, Any]:
     """All scores as one JSON-ready record; see the module for how rows of an unknown class enter.
 
     Keys: accuracy, n, interval (95 %), top_k, per_class (precision, recall, f1, support, roc_auc), macro, weighted,
-    balanced_accuracy, matthews, log_loss, brier_score, roc_auc (mean over classes), confusion, most_confused, unknown (rows),
-    notes (sentences on what is undefined or zero by convention). What is undefined is null.
+    balanced_accuracy, matthews, log_loss, brier_score, roc_auc (mean over classes), confusion (counts), confusion_normalised
+    (shares of each true class), most_confused, unknown (rows), notes (sentences on what is undefined or zero by convention). What
+    is undefined is null.
 
     Raises:
         UserError: there are no rows.
@@ -207,6 +218,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
         "brier_score": _or_null(brier_score(predictions.probabilities, labels)),
         "roc_auc": None if np.isnan(areas).all() else float(np.nanmean(areas)),
         "confusion": matrix.tolist(),
+        "confusion_normalised": [[_or_null(share) for share in row] for row in normalised(matrix).tolist()],
         "most_confused": most_confused(matrix, predictions.classes),
         "unknown": int(lost.sum()),
         "notes": _notes(rows["support"], predicted, int(lost.sum()), predictions.classes),
@@ -227,7 +239,8 @@ def _class_rows(rows: dict[str, NDArray], areas: NDArray[np.float64], classes: t
 def _notes(support: Counts, predicted: Labels, unknown: int, classes: tuple[str, ...]) -> list[str]:
     notes, claims = [], np.bincount(predicted, minlength=len(classes))
     if empty := [name for name, count in zip(classes, support, strict=True) if count == 0]:
-        notes.append(f"No image is truly of {_listed(empty)}: recall is 0 by convention; balanced accuracy leaves it out.")
+        undefined = "balanced accuracy leaves it out, and its row of the normalised confusion matrix is undefined"
+        notes.append(f"No image is truly of {_listed(empty)}: recall is 0 by convention; {undefined}.")
     if unclaimed := [name for name, count in zip(classes, claims, strict=True) if count == 0]:
         notes.append(f"Never predicted: {_listed(unclaimed)}; precision is 0 by convention.")
     if unknown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class ModelCard:
         temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
         precision: "bf16", "f32" or "int8": what the model was measured in.
         sure_from: the probability from which on 99 % of the answers were right on validation; None: not known, or there is none.
+        label_sets: the threshold of label sets for each coverage that can be promised, coverage → threshold (see ``conformal``);
+            empty in cards older than these, and where validation gave none.
         licences: of the pretrained "weights" and of the "data", as they were stated; "unknown" where they were not.
         digest: of everything in the directory; the model's identity.
         values: all of ``model.json``.
@@ -52,6 +54,7 @@ class ModelCard:
     temperature: float
     precision: str
     sure_from: float | None
+    label_sets: Mapping[float, float]
     licences: Mapping[str, str]
     digest: str
     values: Mapping[str, Any]
@@ -134,10 +137,18 @@ def _card(values: dict[str, Any], digest: str) -> ModelCard:
         temperature=temperature,
         precision=precision,
         sure_from=None if values.get("sure_from") is None else float(values["sure_from"]),
+        label_sets=_label_sets(values.get("label_sets") or ()),
         licences=_licences(values),
         digest=digest,
         values=values,
     )
+
+
+def _label_sets(rows: Iterable[Mapping[str, Any]]) -> dict[float, float]:
+    found = {float(row["promised"]): float(row["threshold"]) for row in rows}
+    if not all(0 < coverage < 1 and 0 <= threshold <= 1 for coverage, threshold in found.items()):
+        raise ValueError("label sets that no model has")
+    return found
 
 
 def _licences(values: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The pictures of a run, from what it has recorded: curves, the learning curve, the search for a rate, confusion matrices."""
+"""The pictures of a run, from what it has recorded: curves, the search for a rate, confusion matrices as counts and percentages."""
 
 from __future__ import annotations
 
@@ -39,9 +39,12 @@ def _pictures(run: Run, title: str, record: Mapping[str, Any]) -> Iterator[tuple
     if points := record.get("learning_curve"):
         yield "learning_curve", lambda path: plots.learning_curve(points, path, title, record["more_images"])
     for name in run.splits:
-        yield f"confusion_{name}", _confusion(run.scores(name), f"{title} · {name}")
+        scores = run.scores(name)
+        yield f"confusion_{name}", _confusion(scores, f"{title} · {name}", percent=False)
+        if len(scores["per_class"]) <= plots.MOST_COUNTED:  # where there is room for numbers
+            yield f"confusion_{name}_percent", _confusion(scores, f"{title} · {name}", percent=True)
 
 
-def _confusion(scores: Mapping[str, Any], title: str) -> Callable[[Path], None]:
+def _confusion(scores: Mapping[str, Any], title: str, percent: bool) -> Callable[[Path], None]:
     classes = [row["class"] for row in scores["per_class"]]
-    return lambda path: plots.confusion(scores["confusion"], classes, path, title)
+    return lambda path: plots.confusion(scores["confusion"], classes, path, title, percent=percent)

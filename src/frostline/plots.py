@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from frostline.errors import UserError
 from frostline.files import write_through
+from frostline.metrics import normalised
 
 Rows = Sequence[Mapping[str, Any]]
 Layout = Literal["constrained", "compressed"]  # the latter for axes of a fixed aspect
@@ -191,17 +192,16 @@ def _spread(images: Sequence[int], most: int = 9) -> list[int]:
     return chosen[::-1]
 
 
-def confusion(matrix: ArrayLike, classes: Sequence[str], path: Path, title: str) -> None:
+def confusion(matrix: ArrayLike, classes: Sequence[str], path: Path, title: str, percent: bool = False) -> None:
     """A (K, K) confusion matrix: counts as numbers, the share of each row as colour (by its square root: rare mistakes show too).
 
-    Without the counts above ``MOST_COUNTED`` classes, without names above ``MOST_NAMED``; above ``MOST_SQUARES`` neighbouring
-    classes are added up. A class without images is a grey row.
+    With ``percent`` the shares are the numbers, as percentages. Without numbers above ``MOST_COUNTED`` classes, without names above
+    ``MOST_NAMED``; above ``MOST_SQUARES`` neighbouring classes are added up. A class without images is a grey row.
     """
     k = len(classes)
     together = math.ceil(k / MOST_SQUARES)
     counts = _added(np.asarray(matrix), together)
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    shares = normalised(counts)
     names = [_shortened(name) for name in classes]
     margin = 1.2 + 0.075 * max(map(len, names)) * (k <= MOST_NAMED)
     side = max(2.6, 0.56 * k) if k <= MOST_COUNTED else max(7.5, 0.17 * k) if k <= MOST_NAMED else 8.0
@@ -209,11 +209,11 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], path: Path, title: str)
         axes = figure.subplots()
         _draw_shares(figure, axes, shares, k)
         about = "" if k <= MOST_NAMED else "  (number of the class)" if together == 1 else f"  ({together} classes to a square)"
-        axes.set(xlabel=f"predicted{about}", ylabel=f"true{about}")
+        axes.set(xlabel=f"predicted{', % of the true class' if percent else ''}{about}", ylabel=f"true{about}")
         if k <= MOST_NAMED:
             _draw_names(axes, names, 10 if k <= MOST_COUNTED else 7)
         if k <= MOST_COUNTED:
-            _draw_counts(axes, counts, shares)
+            _draw_numbers(axes, [[f"{100 * share:.1f}" for share in row] for row in shares] if percent else counts, shares)
 
 
 def _added(counts: NDArray[Any], together: int) -> NDArray[Any]:
@@ -249,12 +249,14 @@ def _draw_shares(figure: Any, axes: Any, shares: NDArray[np.float64], k: int) ->
     bar.set_label("share of the true class")
 
 
-def _draw_counts(axes: Any, counts: NDArray[Any], shares: NDArray[np.float64]) -> None:
-    digits = len(str(int(counts.max())))
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if shares[row, column] > 0.3 else "black"
-            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=min(10, 40 / digits))
+def _draw_numbers(axes: Any, numbers: Any, shares: NDArray[np.float64]) -> None:
+    """Where a share is more than nothing."""
+    places = np.argwhere(shares > 0)
+    digits = max([1, *(len(str(numbers[row][column])) for row, column in places)])
+    for row, column in places:
+        colour = "white" if shares[row, column] > 0.3 else "black"
+        text = str(numbers[row][column])
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=min(10, 40 / digits))
 
 
 def sample_grid(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path: Path, title: str, columns: int = 10) -> None:

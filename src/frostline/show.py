@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from frostline.auditing.duplicates import limits
+from frostline.conformal import percentage
 from frostline.reporting.words import ranging, size
 from frostline.runs import PLOTS, SETTINGS, Run
 
@@ -57,6 +58,26 @@ def sure(rows: Iterable[Mapping[str, Any]]) -> None:
             low, high = row["interval"]
             right = f"right in {row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
             console.print(f"Answering only from a probability of {row['threshold']:.3f}: {row['coverage']:.1%} answered, {right}.")
+
+
+def reached(record: Mapping[str, Any]) -> None:
+    """What the threshold for a wanted accuracy, and label sets of a coverage, did on the images that were judged."""
+    for row in record.get("abstaining", ()):
+        told = f"For {percentage(row['wanted'])} right answers validation gives"
+        if row["threshold"] is None:
+            console.print(f"{told} no threshold: however sure the model was, fewer were right.")
+        elif row["accuracy"] is None:
+            console.print(f"{told} the threshold {row['threshold']:.6f}: none of these {row['n']:,} images is answered.")
+        else:
+            low, high = row["interval"]
+            right = f"{row['accuracy']:.2%} of these right ({low:.2%} to {high:.2%})"
+            answered = f"{row['coverage']:.1%} of {row['n']:,} images answered"
+            console.print(f"{told} the threshold {row['threshold']:.6f}: {answered}, {right}.")
+    for row in record.get("label_sets", ()):
+        low, high = row["interval"]
+        held = f"{row['covered']:.2%} of {row['n']:,} images ({low:.2%} to {high:.2%})"
+        sizes = f"{row['size']:.2f} classes in the mean, {row['single']:.1%} of the sets are a single class"
+        console.print(f"Sets promised to hold the truth in {percentage(row['promised'])} hold it in {held}; {sizes}.")
 
 
 def spread(summary: Mapping[str, Any], folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from frostline.abstaining import thresholds
-from frostline.conformal import promised
+from frostline.conformal import card_rows, promised
 from frostline.data.imageset import UNKNOWN
 from frostline.errors import UserError
 from frostline.files import digest_bytes
@@ -78,6 +78,16 @@ def check_record(run: Run) -> None:
         if "model_digest" in record:
             told["model_digest"] = record["model_digest"]
         _refuse(run, "run.json", differences(told, there), "in model/model.json")
+        _check_thresholds(run, card)
+
+
+def _check_thresholds(run: Run, card: Mapping[str, Any]) -> None:
+    """Label sets of the model are those that the run's validation predictions give."""
+    if card.get("label_sets") and "validation" in run.splits:
+        validation = verified(run, "validation")
+        coverages = [row["promised"] for row in card["label_sets"]]
+        again = card_rows(validation.probabilities, validation.labels, coverages)
+        _refuse(run, "model/model.json", differences({"label_sets": card["label_sets"]}, {"label_sets": again}))
 
 
 def _claims_again(run: Run, claims: Mapping[str, Any]) -> dict[str, Any]:

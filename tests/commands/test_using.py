@@ -1,5 +1,6 @@
 """``frostline predict`` as a person types it: what it takes, where it writes, how it ends."""
 
+import csv
 import io
 import json
 import subprocess
@@ -20,6 +21,12 @@ from frostline.predicting import batch
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     return write_toy(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture(scope="module")
+def with_sets(tmp_path_factory):
+    """A model whose sets of 90 % are of one class on these photos, and those of 99 % of all."""
+    return write_toy(tmp_path_factory.mktemp("sets") / "model", label_sets={0.9: 0.5, 0.99: 0.0})
 
 
 @pytest.fixture
@@ -70,6 +77,48 @@ def test_patterns_archives_and_folders_together(run, toy, photos, tmp_path):
 def test_a_packed_model(run, toy, photos, tmp_path):
     packed = pack_model(toy, tmp_path / "toy.zip")
     assert run(photos, "--model", packed)[:2] == run(photos, "--model", toy)[:2]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "parquet"])
+def test_label_sets_in_every_form(run, with_sets, photos, tmp_path, form):
+    if form == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    for coverage, held in ((0.9, ["red"]), (0.99, ["red", "blue", "green"])):
+        command = (photos / "29.png", "--model", with_sets, "--sets", coverage, "--top", 1, "--format", form)
+        if form == "parquet":
+            code, out, err = run(*command, "--output", tmp_path / f"{coverage}.parquet")
+            found = parquet.read_table(tmp_path / f"{coverage}.parquet").to_pylist()[0]
+        else:
+            code, out, err = run(*command)
+        assert code == 0
+        assert f"true class of {100 * coverage:g} % of images" in err
+        assert ("less than all classes" in err) == (coverage == 0.99)
+        if form == "table":
+            assert out.endswith(f"  ({100 * coverage:g} % set: {', '.join(held)})\n")
+        elif form in ("json", "jsonl"):
+            row = json.loads(out)[0] if form == "json" else json.loads(out)
+            assert row["set"] == {"coverage": coverage, "classes": held}
+        else:
+            row = next(csv.DictReader(io.StringIO(out))) if form == "csv" else found
+            assert float(row["coverage"]) == coverage
+            assert (json.loads(row["set"]) if form == "csv" else row["set"]) == held
+
+
+@pytest.mark.parametrize("coverage", ["0.95", "0", "95", "-1", "nan"])
+def test_a_coverage_that_the_card_lacks_is_code_2_and_lists_those_it_has(run, with_sets, toy, photos, coverage):
+    code, out, err = run(photos, "--model", with_sets, "--sets", coverage)
+    assert (code, out) == (2, "")
+    assert "no threshold for that coverage" in err
+    assert "one of 0.9, 0.99" in err
+    code, out, err = run(photos, "--model", toy, "--sets", coverage)
+    assert (code, out) == (2, "")
+    assert "keeps no thresholds for label sets" in err
+
+
+def test_the_classifier_inside_has_no_label_sets(run, photos):
+    code, _, err = run(photos, "--sets", 0.95)
+    assert code == 2
+    assert "the classifier inside" in err
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.parquet"])

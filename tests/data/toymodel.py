@@ -1,6 +1,6 @@
 """A model directory whose every probability can be worked out by hand: it says which colour an image has most of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,18 @@ def probabilities(pixels: np.ndarray) -> np.ndarray:
     return odds / odds.sum(1, keepdims=True)
 
 
-def write_toy(folder: Path, side: int = 8, seen: Iterable[bytes] = (), data: dict[str, str] | None = None, **settings: Any) -> Path:
-    """Write the model for images of ``side``²; ``seen`` and ``data`` (fingerprints) say what it claims to be trained on."""
+def write_toy(
+    folder: Path,
+    side: int = 8,
+    seen: Iterable[bytes] = (),
+    data: dict[str, str] | None = None,
+    label_sets: Mapping[float, float] | None = None,
+    **settings: Any,
+) -> Path:
+    """Write the model for images of ``side``².
+
+    ``seen`` and ``data`` (fingerprints) say what it claims to be trained on; ``label_sets`` are its thresholds by coverage.
+    """
     preprocess = {"size": [side, side], "stored": [side, side], "fit": "squash", "kernel": "bicubic", "crop": 1.0}
     chosen = Settings(**settings).as_dict()
     card = {
@@ -41,6 +51,8 @@ def write_toy(folder: Path, side: int = 8, seen: Iterable[bytes] = (), data: dic
         "settings": {},
         "data": {"cut": {key: chosen[key] for key in CUT_BY}, "fingerprints": data or {"train": "none", "validation": "none"}},
     }
+    if label_sets is not None:
+        card["label_sets"] = [{"promised": each, "threshold": threshold, "n": 100} for each, threshold in label_sets.items()]
     write_model(
         folder, engine.join(engine.with_views(_body(side), 1), _head()), {"none": np.zeros(1)}, set(seen), json_record(card)
     )

@@ -73,6 +73,9 @@ def test_a_quantised_model_is_a_model(trained, smaller_model):
     assert source.seen() <= smaller.seen()
     assert about["graph_bytes"]["int8"] < 0.5 * about["graph_bytes"]["source"]
     assert (about["calibration"], about["split"]) == (20, "validation")
+    assert smaller.coverages == source.coverages == (0.9, 0.95, 0.99)
+    assert {row["n"] for row in card.values["label_sets"]} == {about["n"]}  # its own, of the images that nothing was ranged on
+    assert {row["n"] for row in source.card.values["label_sets"]} == {about["n"] + 20}
 
 
 def test_it_goes_on_as_onnx(trained, smaller_model, tmp_path):

@@ -12,6 +12,7 @@ import frostline
 from frostline import inside
 from frostline.auditing import features as audit_features
 from frostline.config import Settings
+from frostline.conformal import fit_threshold
 from frostline.data.sources import load_source
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
@@ -78,6 +79,11 @@ def test_every_weight_is_kept_once_in_half_precision(small):
     assert (folder / "graph.bin").stat().st_size < 2.1 * values
     assert sum(value.nbytes for value in load_file(folder / "weights.safetensors").values()) < 20_000
     assert all((value == value.astype(np.float16)).all() for value in weights.values())
+    validation = small[2].validation
+    said = Predictor(folder).judge(validation)
+    for row in card["label_sets"]:  # of the rounded network, not of the run's
+        assert row["n"] == len(validation)
+        assert row["threshold"] == pytest.approx(fit_threshold(said, row["promised"]), abs=2e-2)
     assert (card["purpose"], card["views"], 0 < card["sure_from"] <= 1 or card["sure_from"] == 0.0) == ("a test", 2, True)
 
 

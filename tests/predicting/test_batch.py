@@ -12,6 +12,7 @@ from drawing import encoded, put
 from PIL import Image
 from toymodel import probabilities, write_toy
 
+from frostline.conformal import Promise
 from frostline.errors import UserError
 from frostline.predicting import batch
 from frostline.predicting.batch import Asked, predict_files, predict_to
@@ -59,6 +60,17 @@ def test_bad_files_are_rows_with_a_reason_and_shift_nothing(tmp_path, predictor,
     assert [n for n, row in enumerate(rows) if row.error] == list(bad)
     for n, row in enumerate(rows):
         assert not row.top if row.error else row.top[0][0] == ("red" if n % 2 else "blue")
+
+
+def test_each_row_has_the_label_set_that_keeps_the_promise(tmp_path, predictor):
+    colours = [(255, 0, 0), (120, 110, 0), (100, 100, 100)]
+    files = [png(tmp_path / f"{number}.png", colour) for number, colour in enumerate(colours)]
+    bad = put(tmp_path / "bad.png", b"text")
+    *rows, broken = predict_files(predictor, [*files, bad], 1, None, Promise(0.9, 0.3))
+    assert [row.label_set.classes for row in rows] == [("red",), ("red", "green"), ("red", "green", "blue")]
+    assert {row.label_set.coverage for row in rows} == {0.9}
+    assert broken.label_set is None
+    assert [row.label_set for row in predict_files(predictor, files, 1)] == [None] * 3
 
 
 def test_a_missing_file_and_a_folder_named_like_an_image(tmp_path, predictor):
@@ -164,17 +176,22 @@ def test_an_interrupted_file_is_continued_to_the_same_bytes(photos, predictor, t
     assert not list(tmp_path.glob("*.partial*"))
 
 
+@pytest.mark.parametrize("promise", [None, Promise(0.9, 0.3)], ids=["", "label sets"])
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_cut_anywhere_it_is_mended_and_continued(photos, predictor, tmp_path, monkeypatch, form, whole):
+def test_cut_anywhere_it_is_mended_and_continued(photos, predictor, tmp_path, monkeypatch, form, promise, whole):
     output = tmp_path / f"answers.{form}"
+    if promise:
+        predict_to(predictor, asked(photos, form, promise=promise), tmp_path / f"sets.{form}")
+        assert (tmp_path / f"sets.{form}").read_bytes() != whole[form]
+        whole = {form: (tmp_path / f"sets.{form}").read_bytes()}
     partial = tmp_path / f"answers.{form}.partial"
     for at in range(0, len(whole[form]), 37):
         with monkeypatch.context() as patched:
             interrupted(patched, 0)
             with pytest.raises(KeyboardInterrupt):
-                predict_to(predictor, asked(photos, form), output)
+                predict_to(predictor, asked(photos, form, promise=promise), output)
         partial.write_bytes(whole[form][:at] + b"\0" * (at % 3))
-        predict_to(predictor, asked(photos, form), output, resume=True)
+        predict_to(predictor, asked(photos, form, promise=promise), output, resume=True)
         assert output.read_bytes() == whole[form], at
         output.unlink()
 
@@ -196,7 +213,9 @@ def flat_pixels():
     return np.zeros((8, 8, 3), np.uint8)
 
 
-@pytest.mark.parametrize("change", [{"top": 1}, {"sure_from": 0.6}, {"sure_from": None}, {"model": True}])
+@pytest.mark.parametrize(
+    "change", [{"top": 1}, {"sure_from": 0.6}, {"sure_from": None}, {"promise": Promise(0.9, 0.3)}, {"model": True}]
+)
 def test_it_is_not_continued_with_other_settings(photos, predictor, tmp_path, monkeypatch, change):
     output = tmp_path / "a.jsonl"
     with monkeypatch.context() as patched:

@@ -10,7 +10,8 @@ import pytest
 
 from frostline.errors import UserError
 from frostline.predicting.batch import write_rows
-from frostline.predicting.row_formats import COLUMNS, Row, form_of, write_parquet, write_text
+from frostline.predicting.row_formats import COLUMNS, SET_COLUMNS, Row, form_of, write_parquet, write_text
+from frostline.serve.answers import LabelSet
 
 ROWS = [Row("a.png", (("red", 0.75), ("blue", 0.25))), Row("b.jpg", error="missing")]
 SURE = [Row("a.png", (("red", 0.6),), sure=False), Row("b.png", (("red", 0.9),), sure=True)]
@@ -73,6 +74,54 @@ def test_parquet_has_the_columns_of_the_csv(tmp_path):
     with open(tmp_path / "none.parquet", "wb") as out:
         write_parquet([], out)
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+WITH_SETS = [
+    Row("a.png", (("red", 0.75), ("blue", 0.25)), sure=True, label_set=LabelSet(0.95, ("red", 'a, "b"'))),
+    Row("b.jpg", error="missing"),
+    Row("c.png", (("grün", 1.0),), label_set=LabelSet(0.95, ("grün",))),
+]
+
+
+def with_sets(form):
+    out = io.StringIO()
+    write_text(WITH_SETS, form, out, sets=True)
+    return out.getvalue()
+
+
+def test_the_table_with_label_sets():
+    assert with_sets("table").splitlines() == [
+        'a.png: red 75.0%  blue 25.0%  (95 % set: red, a, "b")',
+        "b.jpg: not read: missing",
+        "c.png: grün 100.0%  (95 % set: grün)",
+    ]
+
+
+def test_json_with_label_sets():
+    first = {"coverage": 0.95, "classes": ["red", 'a, "b"']}
+    for rows in (json.loads(with_sets("json")), list(map(json.loads, with_sets("jsonl").splitlines()))):
+        assert [row.get("set") for row in rows] == [first, None, {"coverage": 0.95, "classes": ["grün"]}]
+        assert rows[0]["sure"] is True
+        assert "set" not in rows[1]
+
+
+def test_csv_with_label_sets():
+    rows = list(csv.DictReader(io.StringIO(with_sets("csv"))))
+    assert tuple(rows[0]) == (*COLUMNS, *SET_COLUMNS)
+    assert [row["coverage"] for row in rows] == ["0.95", "0.95", "", "0.95"]
+    assert [row["set"] and json.loads(row["set"]) for row in rows] == [["red", 'a, "b"'], ["red", 'a, "b"'], "", ["grün"]]
+    assert "grün" in rows[3]["set"]
+    assert rows[2]["error"] == "missing"
+
+
+def test_parquet_with_label_sets(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with open(tmp_path / "a.parquet", "wb") as out:
+        write_parquet(WITH_SETS, out, sets=True)
+    rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert tuple(rows[0]) == (*COLUMNS, *SET_COLUMNS)
+    assert [row["coverage"] for row in rows] == [0.95, 0.95, None, 0.95]
+    assert [row["set"] for row in rows] == [["red", 'a, "b"'], ["red", 'a, "b"'], None, ["grün"]]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,13 @@ def test_a_confusion_matrix_shows_counts_and_names() -> None:
     assert sum("…" in word for word in shown) == 2
 
 
+def test_a_normalised_confusion_matrix_shows_percentages() -> None:
+    counts = np.array([[7, 1, 0], [0, 0, 0], [0, 0, 3]])
+    shown = texts(read(charts.confusion(counts, ["a", "b", "c"], "alt", percent=True)))
+    assert [word for word in shown if word[0].isdigit()] == ["87.5", "12.5", "100.0"]
+    assert "predicted, % of the true class" in shown
+
+
 @pytest.mark.parametrize(("k", "counted", "named"), [(20, True, True), (30, False, True), (60, False, False), (250, False, False)])
 def test_many_classes_lose_counts_then_names(k: int, counted: bool, named: bool) -> None:
     svg = charts.confusion(np.eye(k, dtype=np.int64) * 7, [f"c{i}" for i in range(k)], "alt")

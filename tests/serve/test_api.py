@@ -11,9 +11,10 @@ from drawing import drawn, encoded, png_bomb
 from PIL import Image
 from served import Paced, pictures, toy
 from starlette.testclient import TestClient
-from toymodel import CLASSES, probabilities
+from toymodel import CLASSES, probabilities, write_toy
 
 from frostline.serve.api import create_app
+from frostline.serve.predictor import Predictor
 from frostline.serve.settings import ServeSettings
 
 PNG = {"content-type": "image/png"}
@@ -101,6 +102,30 @@ def test_the_settings_say_what_a_request_does_not(predictor):
         (row,) = rows_of(client.post("/predict", content=pictures(1)[1][0], headers=PNG))
         assert (len(row["top"]), row["sure"]) == (1, True)
         assert client.get("/model").json()["sure_from"] == 0
+
+
+def test_label_sets(tmp_path):
+    model = Predictor(write_toy(tmp_path / "model", label_sets={0.9: 0.3, 0.95: 0.02}), batch=4, threads=1)
+    pixels = np.array([[[[255, 0, 0]]], [[[120, 110, 0]]]], np.uint8).repeat(8, 1).repeat(8, 2)
+    files = [("file", (f"{i}.png", encoded(Image.fromarray(each), "PNG"))) for i, each in enumerate(pixels)]
+    with TestClient(create_app({"toy": model, "old": toy(tmp_path)})) as client:
+        rows = rows_of(client.post("/predict?sets=0.9&top=1", files=files))
+        assert [row["set"] for row in rows] == [
+            {"coverage": 0.9, "classes": ["red"]},
+            {"coverage": 0.9, "classes": ["red", "green"]},
+        ]
+        assert [len(row["top"]) for row in rows] == [1, 1]
+        assert model.label_sets(model.predict(pixels), 0.95) == [
+            tuple(row["set"]["classes"]) for row in rows_of(client.post("/predict?sets=0.95", files=files))
+        ]
+        assert all("set" not in row for row in rows_of(client.post("/predict", files=files)))
+        assert [client.get(f"/model?model={name}").json()["coverages"] for name in ("toy", "old")] == [[0.9, 0.95], []]
+        told = error_of(client.post("/predict?sets=0.5", files=files), 422)
+        assert (told["expected"], told["received"]) == ("one of 0.9, 0.95", "0.5")
+        told = error_of(client.post("/predict?sets=0.9&model=old", files=files), 422)
+        assert "keeps no thresholds for label sets" in told["reason"]
+        for wrong in ("0", "1", "95", "nan", "most"):
+            error_of(client.post(f"/predict?sets={wrong}", files=files), 422)
 
 
 def test_models_by_name(client):

@@ -44,7 +44,8 @@ def test_a_run_around_the_model_gives_scores_and_a_confusion_matrix(tmp_path):
     assert judged(served)["test"] == scores
     html = about(served, SETTINGS)
     assert f"{100 * scores['accuracy']:.1f} %" in html
-    assert "Confusion matrix of test" in html
+    assert "Confusion matrix of test: rows are true classes" in html
+    assert "Confusion matrix of test, in percent of each true class" in html
     assert "&lt;b&gt;wolf&lt;/b&gt;" in html
     assert "<b>wolf" not in html
 

@@ -201,3 +201,30 @@ def test_where_bf16_is_lacking_f32_is_used_and_said(folder, monkeypatch, capsys)
 def test_encoded_and_decoded_images_get_the_same_answer(predictor):
     pixels = np.asarray(Image.open(io.BytesIO(encoded(drawn(3, 8, 8), "JPEG"))))
     np.testing.assert_array_equal(predictor.predict(encoded(drawn(3, 8, 8), "JPEG")), predictor.predict(pixels))
+
+
+# label sets
+
+
+def test_label_sets_of_probabilities(tmp_path):
+    model = load_model(write_toy(tmp_path / "model", label_sets={0.95: 0.05, 0.9: 0.3}))
+    assert model.coverages == (0.9, 0.95)
+    pixels = np.array([[[[200, 20, 30]]], [[[120, 110, 20]]], [[[100, 100, 100]]]], np.uint8).repeat(8, 1).repeat(8, 2)
+    found = model.predict(pixels)
+    np.testing.assert_allclose(found, probabilities(pixels), atol=1e-5)
+    assert model.label_sets(found, 0.9) == [("red",), ("red", "green"), ("red", "green", "blue")]
+    for coverage, threshold in model.card.label_sets.items():
+        for p, held in zip(found, model.label_sets(found, coverage), strict=True):
+            assert held == tuple(sorted((name for name, each in zip(CLASSES, p, strict=True) if each >= threshold), key=held.index))
+    for small, large in zip(model.label_sets(found, 0.9), model.label_sets(found, 0.95), strict=True):
+        assert set(small) <= set(large)
+    with pytest.raises(UserError, match="no threshold for that coverage"):
+        model.label_sets(found, 0.99)
+
+
+@pytest.mark.parametrize("older", ["toy", "inside"])
+def test_a_model_whose_card_keeps_no_thresholds_says_so(older, predictor):
+    model = predictor if older == "toy" else load_model("inside")
+    assert model.coverages == ()
+    with pytest.raises(UserError, match="keeps no thresholds for label sets"):
+        model.promise(0.95)

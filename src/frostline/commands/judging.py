@@ -24,6 +24,13 @@ def evaluate(
         Path | None, typer.Option(help="With --corruptions: the folder of the record and its pictures. Default: shift.")
     ] = None,
     most: Annotated[int | None, typer.Option(min=0, help="With --corruptions: so many images only. Default: all.")] = None,
+    wanted: Annotated[
+        float | None,
+        typer.Option(help="An accuracy, such as 0.97: what the threshold that the run's validation gives for it does here."),
+    ] = None,
+    sets: Annotated[
+        float | None, typer.Option(help="A coverage of the model's card, such as 0.95: how often label sets hold the truth here.")
+    ] = None,
     precision: PrecisionOption = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,
@@ -38,6 +45,8 @@ def evaluate(
     if place is not None:
         check_place(place)
     options: dict[str, Any] = {"precision": precision or "auto", "strict": strict, "unknown_as_wrong": unknown_as_wrong}
+    if corruptions and not (wanted is None and sets is None):
+        raise typer.BadParameter("--wanted and --sets are judged on images as they are, without --corruptions.")
     if corruptions:
         from frostline.shifts.shift import judge_shift, keep
 
@@ -46,10 +55,14 @@ def evaluate(
         keep(record, folder)
         typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, folder)
         return
-    predictions, scores = judge(model, data, split, **options)
+    predictions, scores = judge(model, data, split, wanted=wanted, sets=sets, **options)
     if save is not None:
         predictions.save(save)
-    typer.echo(json_module.dumps(scores, ensure_ascii=False)) if json else show.scores(scores)
+    if json:
+        typer.echo(json_module.dumps(scores, ensure_ascii=False))
+    else:
+        show.scores(scores)
+        show.reached(scores)
 
 
 def _check_together(corruptions: bool, save: Path | None, out: Path | None, most: int | None) -> None:

@@ -38,6 +38,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help='Below this probability: "not sure". Default: what gave 99 % right answers on validation.'),
     ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(help="Add the set of classes that holds the truth this often: a coverage of the model's card, such as 0.95."),
+    ] = None,
     precision: PrecisionOption = None,
 ) -> None:
     """Classify images with a saved model; exit code 1 if some could not be read."""
@@ -55,9 +59,12 @@ def predict(
         say("Model: the classifier inside, for CIFAR-10's ten classes; --model RUN is for your own.")
     predictor = Predictor(model or MODEL, precision or "auto")
     sure_from = predictor.card.sure_from if sure is None else sure
+    promise = None if sets is None else predictor.promise(sets)
+    if promise is not None:
+        say(str(promise))
     stdin = sys.stdin.buffer if LIST in paths else None
     items = partial(listed, paths, recursive=recursive, stdin=stdin)
-    asked = Asked(items, top, sure_from, chosen, counted=stdin is None)
+    asked = Asked(items, top, sure_from, chosen, promise, counted=stdin is None)
     try:
         found = answered(predictor, asked, output, resume)
     except BrokenPipeError:  # whoever reads has had enough; the interpreter would complain when it flushes

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import frostline
 from frostline import engine
 from frostline.artifact import Compiled, write_model
+from frostline.conformal import card_rows
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.drawn import drawn_images
@@ -66,7 +67,8 @@ def write_int8(
         float_layers: how many of the first layers to leave as they are; the first number that loses little enough is taken.
 
     Returns:
-        What the card says of it under "int8".
+        What the card says of it under "int8". Thresholds of label sets are fitted anew, on the validation images that the accuracy
+        was compared on; of other images the card keeps none.
 
     Raises:
         UserError: no data or too few, the test split, a model that cannot be quantised, too great a loss or too small a gain.
@@ -83,7 +85,8 @@ def write_int8(
     for number in float_layers:
         graph = quantised(source.graph, pixels, number)
         write_model(folder, graph, {}, seen, _card(source, {}))  # to be judged as it will be used, through the one door
-        found = _loss(source.precision, before, Predictor(folder).judge(others))
+        after = Predictor(folder).judge(others)
+        found = _loss(source.precision, before, after)
         tried.append({"float_layers": number, "loss": found["loss"]})
         if found["loss"] <= max_loss:
             break
@@ -92,7 +95,8 @@ def write_int8(
     _refuse_loss(about, max_loss)
     about |= _gain(source, graph)
     _refuse_gain(about, min_gain)
-    write_model(folder, graph, {}, seen, _card(source, about))
+    fitted = card_rows(after.probabilities, after.labels) if images.name == "validation" else []
+    write_model(folder, graph, {}, seen, _card(source, about, fitted))
     return about
 
 
@@ -143,12 +147,12 @@ def _pixels(source: Predictor, images: ImageSet) -> NDArray[np.uint8]:
     return np.concatenate(list(stored_blocks(images, rows, source.card.preprocess)))
 
 
-def _card(source: Predictor, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The source's card, and what was changed. Scores were measured on the source and stay with it."""
-    not_its_own = ("schema", "files", "digest", "shared_weights", "scores")
+def _card(source: Predictor, about: Mapping[str, Any], label_sets: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The source's card, and what was changed. Scores and label sets were measured on the source and stay with it."""
+    not_its_own = ("schema", "files", "digest", "shared_weights", "scores", "label_sets")
     values = {key: value for key, value in source.card.values.items() if key not in not_its_own}
     changed = {"precision": "int8", "frostline": frostline.__version__, "made_from": source.card.digest, "int8": dict(about)}
-    return json_record({**values, **changed})
+    return json_record({**values, **changed, **({"label_sets": label_sets} if label_sets else {})})
 
 
 def _loss(precision: str, before: Predictions, after: Predictions) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from frostline import engine, inside
 from frostline.abstaining import sure_from
 from frostline.artifact import write_model
 from frostline.calibrate import apply_temperature, recorded_temperature
+from frostline.conformal import card_rows
 from frostline.convert import convert_head, convert_network
 from frostline.data.batches import ArrayBatches
 from frostline.data.imageset import ImageSet
@@ -33,7 +34,7 @@ from frostline.training import log_probabilities
 def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Mapping[str, Any]) -> str:
     """Write the model directory that ships: float16, every weight once, BatchNorm folded; returns the model's digest.
 
-    Temperature and threshold are fitted anew, on what the rounded network says with so many views.
+    Temperature and thresholds are fitted anew, on what the rounded network says with so many views.
 
     Args:
         model: the model directory of a run of one of the fast networks.
@@ -65,7 +66,11 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
         "shared_weights": places,
         "precision": "bf16",
     }
-    values |= {"sure_from": sure_from(probabilities, validation.labels), **about}
+    values |= {
+        "sure_from": sure_from(probabilities, validation.labels),
+        "label_sets": card_rows(probabilities, validation.labels),
+        **about,
+    }
     kept = {name: value for name, value in weights.items() if name not in places}
     return write_model(out, graph, kept, seen_digests(model), json_record(values), half=True)
 

@@ -16,6 +16,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.conformal import Promise
 from frostline.data.reading import read_ahead
 from frostline.decode import DECODER_VERSION, BadImage
 from frostline.errors import UserError
@@ -25,7 +26,7 @@ from frostline.predicting.listing import listed
 from frostline.predicting.resuming import RESUMABLE, Unfinished
 from frostline.predicting.row_formats import PARQUET, Counter, Row, write_parquet, write_text
 from frostline.progress import Stage, say, stage
-from frostline.serve.answers import best_classes, is_sure
+from frostline.serve.answers import best_classes, is_sure, set_of
 from frostline.serve.predictor import Predictor
 from frostline.stored import read_stored
 
@@ -33,13 +34,15 @@ from frostline.stored import read_stored
 HEAVY = 1 << 26
 
 
-def predict_files(predictor: Predictor, paths: Iterable[Path | str], top: int, sure_from: float | None = None) -> Iterator[Row]:
+def predict_files(
+    predictor: Predictor, paths: Iterable[Path | str], top: int, sure_from: float | None = None, promise: Promise | None = None
+) -> Iterator[Row]:
     """A row for each file, in order; see ``listing.listed`` for what may be named and ``predict_items`` for the rest.
 
     Raises:
         UserError: no file is named, and the folders named hold no image.
     """
-    return predict_items(predictor, some(listed(map(str, paths))), top, sure_from)
+    return predict_items(predictor, some(listed(map(str, paths))), top, sure_from, promise)
 
 
 def some(items: Iterator[Item]) -> Iterator[Item]:
@@ -50,16 +53,18 @@ def some(items: Iterator[Item]) -> Iterator[Item]:
     return chain([first], items)
 
 
-def predict_items(predictor: Predictor, items: Iterable[Item], top: int, sure_from: float | None = None) -> Iterator[Row]:
+def predict_items(
+    predictor: Predictor, items: Iterable[Item], top: int, sure_from: float | None = None, promise: Promise | None = None
+) -> Iterator[Row]:
     """A row for each item, in order; items are read by as many threads as there are cores, ahead of the network.
 
-    Answers of a probability below ``sure_from`` are not sure.
+    Answers of a probability below ``sure_from`` are not sure. With a ``promise`` each row has the label set that keeps it.
     """
     waiting: deque[_Block] = deque()
     for probabilities in predictor.stored(_images(predictor, items, waiting)):
         while waiting[0].all_bad:
             yield from waiting.popleft().rows()
-        yield from waiting.popleft().rows(probabilities, predictor.classes, top, sure_from)
+        yield from waiting.popleft().rows(probabilities, predictor.classes, top, sure_from, promise)
     for block in waiting:
         yield from block.rows()
 
@@ -81,6 +86,7 @@ class _Block:
         classes: Sequence[str] = (),
         top: int = 0,
         sure_from: float | None = None,
+        promise: Promise | None = None,
     ) -> Iterator[Row]:
         found = iter(probabilities)
         for name, error in zip(self.names, self.errors, strict=True):
@@ -88,7 +94,7 @@ class _Block:
                 yield Row(name, error=error)
                 continue
             p = next(found)
-            yield Row(name, best_classes(p, classes, top), sure=is_sure(p, sure_from))
+            yield Row(name, best_classes(p, classes, top), "", is_sure(p, sure_from), set_of(p, classes, promise))
 
 
 def _images(predictor: Predictor, items: Iterable[Item], waiting: deque[_Block]) -> Iterator[NDArray[np.uint8]]:
@@ -137,6 +143,7 @@ class Asked:
         top: classes of each image.
         sure_from: as in ``predict_items``.
         form: of ``row_formats.FORMS``.
+        promise: of the label sets, as in ``predict_items``.
         counted: the items may be listed twice, the first time to know how many there are.
     """
 
@@ -144,7 +151,17 @@ class Asked:
     top: int
     sure_from: float | None
     form: str
+    promise: Promise | None = None
     counted: bool = True
+
+    @property
+    def sets(self) -> bool:
+        """Whether rows have label sets."""
+        return self.promise is not None
+
+    def rows(self, predictor: Predictor, items: Iterable[Item]) -> Iterator[Row]:
+        """The answers."""
+        return predict_items(predictor, items, self.top, self.sure_from, self.promise)
 
 
 def answered(predictor: Predictor, asked: Asked, output: Path | None, resume: bool) -> Counter:
@@ -180,6 +197,7 @@ def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = 
         "precision": predictor.precision,
         "top": top,
         "sure_from": asked.sure_from,
+        "sets": None if asked.promise is None else asked.promise.coverage,
         "format": asked.form,
         "decoder": DECODER_VERSION,
     }
@@ -188,9 +206,9 @@ def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = 
     counter = Counter(unfinished.rows, unfinished.failed)
     _say_resumed(unfinished)
     with unfinished.rows_below() as (out, fresh), _shown(asked, unfinished.rows) as bar:
-        rows = predict_items(predictor, unfinished.missing(items), asked.top, asked.sure_from)
+        rows = asked.rows(predictor, unfinished.missing(items))
         try:
-            write_text(_advancing(counter(rows), bar), asked.form, out, fresh)
+            write_text(_advancing(counter(rows), bar), asked.form, out, fresh, asked.sets)
         except KeyboardInterrupt:
             say(f"Interrupted. {counter.rows:,} answers are kept: the same command with --resume goes on with the rest.", "yellow")
             raise
@@ -208,12 +226,12 @@ def _at_once(predictor: Predictor, asked: Asked, output: Path) -> Counter:
     counter = Counter()
     items = some(asked.items())
     with atomic_file(output) as out, _shown(asked) as bar:
-        rows = _advancing(counter(predict_items(predictor, items, asked.top, asked.sure_from)), bar)
+        rows = _advancing(counter(asked.rows(predictor, items)), bar)
         if asked.form == PARQUET:
-            write_parquet(rows, out)
+            write_parquet(rows, out, asked.sets)
         else:
             text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-            write_text(rows, asked.form, text)
+            write_text(rows, asked.form, text, sets=asked.sets)
             text.detach()  # which flushes it; the file is closed by who opened it
     return counter
 
@@ -223,8 +241,8 @@ def predict_out(predictor: Predictor, asked: Asked, out: TextIO, shown: bool) ->
     counter = Counter()
     items = some(asked.items())
     with _shown(asked) if shown else _silent() as bar:
-        rows = counter(predict_items(predictor, items, asked.top, asked.sure_from))
-        write_text(_advancing(rows, bar), asked.form, out)
+        rows = counter(asked.rows(predictor, items))
+        write_text(_advancing(rows, bar), asked.form, out, sets=asked.sets)
     return counter
 
 

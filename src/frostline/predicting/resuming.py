@@ -16,7 +16,7 @@ from frostline.data.rows import digest_bytes16
 from frostline.errors import UserError
 from frostline.files import sync_folder, write_json
 from frostline.predicting.items import Item
-from frostline.predicting.row_formats import COLUMNS
+from frostline.predicting.row_formats import columns_of
 
 #: Forms whose rows are lines of their own; the others are only whole when they are finished.
 RESUMABLE = ("jsonl", "csv")
@@ -66,9 +66,10 @@ class Unfinished:
     def _mend(self) -> None:
         """Learn which images are answered, and cut off what is no whole row."""
         digests, end = bytearray(), 0
+        top, columns = int(self.made_with["top"]), columns_of(self.made_with.get("sets") is not None)
         read = {"jsonl": _jsonl_rows, "csv": _csv_rows}[self.form]
         with open(self.path, "rb") as stream:
-            for name, failed, whole_to in read(stream, int(self.made_with["top"])):
+            for name, failed, whole_to in read(stream, top, columns):
                 end = whole_to
                 if name is None:  # the header
                     continue
@@ -124,7 +125,7 @@ def _whole_lines(stream: Iterable[bytes], parse: Callable[[bytes], Any]) -> Iter
         yield found, end
 
 
-def _jsonl_rows(stream: Iterable[bytes], _top: int) -> Iterator[_Found]:
+def _jsonl_rows(stream: Iterable[bytes], _top: int, _columns: tuple[str, ...]) -> Iterator[_Found]:
     def parse(line: bytes) -> tuple[str, bool]:
         row = json.loads(line)
         return str(row["path"]), "error" in row or not row["top"]
@@ -133,15 +134,15 @@ def _jsonl_rows(stream: Iterable[bytes], _top: int) -> Iterator[_Found]:
         yield name, failed, end
 
 
-def _csv_rows(stream: Iterable[bytes], top: int) -> Iterator[_Found]:
+def _csv_rows(stream: Iterable[bytes], top: int, columns: tuple[str, ...]) -> Iterator[_Found]:
     """An image has as many lines as classes are shown; it is whole with the last of them."""
 
     def parse(line: bytes) -> dict[str, str]:
         (values,) = csv.reader([line.decode()])
-        return dict(zip(COLUMNS, values, strict=True))
+        return dict(zip(columns, values, strict=True))
 
     for row, end in _whole_lines(stream, parse):
-        if tuple(row.values()) == COLUMNS:
+        if tuple(row.values()) == columns:
             yield None, False, end
         elif row["error"] or int(row["rank"]) == top:
             yield row["path"], bool(row["error"]), end

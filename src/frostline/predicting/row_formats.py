@@ -10,10 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from frostline.conformal import percentage
 from frostline.errors import UserError, nearest
-from frostline.serve.answers import PLACES
+from frostline.serve.answers import PLACES, LabelSet
 
 COLUMNS = ("path", "rank", "class", "probability", "sure", "error")
+#: Where label sets were asked for, these too: what is promised, and the classes (in CSV as a JSON list), the same on each line of
+#: an image.
+SET_COLUMNS = ("coverage", "set")
 #: Rows of a Parquet file's groups.
 _GROUP = 4096
 
@@ -22,13 +26,14 @@ _GROUP = 4096
 class Row:
     """One image: its ``top`` classes with probabilities, best first, and whether the best is sure; or why it could not be read.
 
-    ``sure`` is None where no threshold is known.
+    ``sure`` is None where no threshold is known, ``label_set`` where it was not asked for.
     """
 
     path: str
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
     sure: bool | None = None
+    label_set: LabelSet | None = None
 
 
 class Counter:
@@ -48,21 +53,27 @@ class Counter:
             yield row
 
 
-def _table(rows: Iterator[Row], out: TextIO, _fresh: bool) -> None:
+def columns_of(sets: bool) -> tuple[str, ...]:
+    """The columns of CSV and Parquet."""
+    return (*COLUMNS, *SET_COLUMNS) if sets else COLUMNS
+
+
+def _table(rows: Iterator[Row], out: TextIO, _fresh: bool, _sets: bool) -> None:
     for row in rows:
         said = "  ".join(f"{name} {probability:.1%}" for name, probability in row.top)
         doubt = "not sure: " if row.sure is False else ""
-        out.write(f"{row.path}: {doubt}{said or 'not read: ' + row.error}\n")
+        held = "" if row.label_set is None else f"  ({percentage(row.label_set.coverage)} set: {', '.join(row.label_set.classes)})"
+        out.write(f"{row.path}: {doubt}{said or 'not read: ' + row.error}{held}\n")
 
 
-def _json(rows: Iterator[Row], out: TextIO, _fresh: bool) -> None:
+def _json(rows: Iterator[Row], out: TextIO, _fresh: bool, _sets: bool) -> None:
     out.write("[")
     for number, row in enumerate(rows):
         out.write(("," if number else "") + "\n  " + json.dumps(_as_dict(row), ensure_ascii=False))
     out.write("\n]\n")
 
 
-def _jsonl(rows: Iterator[Row], out: TextIO, _fresh: bool) -> None:
+def _jsonl(rows: Iterator[Row], out: TextIO, _fresh: bool, _sets: bool) -> None:
     for row in rows:
         out.write(json.dumps(_as_dict(row), ensure_ascii=False) + "\n")
 
@@ -70,24 +81,32 @@ def _jsonl(rows: Iterator[Row], out: TextIO, _fresh: bool) -> None:
 def _as_dict(row: Row) -> dict[str, Any]:
     if row.error:
         return {"path": row.path, "error": row.error}
-    told = {"path": row.path, "top": [{"class": name, "probability": round(p, PLACES)} for name, p in row.top]}
-    return told if row.sure is None else {**told, "sure": row.sure}
+    told: dict[str, Any] = {"path": row.path, "top": [{"class": name, "probability": round(p, PLACES)} for name, p in row.top]}
+    if row.sure is not None:
+        told["sure"] = row.sure
+    if row.label_set is not None:
+        told["set"] = row.label_set.as_json()
+    return told
 
 
-def _csv(rows: Iterator[Row], out: TextIO, fresh: bool) -> None:
+def _csv(rows: Iterator[Row], out: TextIO, fresh: bool, sets: bool) -> None:
     """One line per file and class, so that the columns are the same whatever could be read."""
     writer = csv.writer(out, lineterminator="\n")
     if fresh:
-        writer.writerow(COLUMNS)
+        writer.writerow(columns_of(sets))
     for row in rows:
+        held = row.label_set
+        told = ([held.coverage, json.dumps(held.classes, ensure_ascii=False)] if held else ["", ""]) if sets else []
         if row.error:
-            writer.writerow([row.path, "", "", "", "", " ".join(row.error.splitlines())])
+            writer.writerow([row.path, "", "", "", "", " ".join(row.error.splitlines()), *told])
         sure = "" if row.sure is None else str(row.sure).lower()
-        writer.writerows([row.path, rank, name, round(p, PLACES), sure, ""] for rank, (name, p) in enumerate(row.top, 1))
+        writer.writerows([row.path, rank, name, round(p, PLACES), sure, "", *told] for rank, (name, p) in enumerate(row.top, 1))
 
 
-#: The forms of text, and what writes each: rows, the stream, and whether it begins there (or rows stand above).
-TEXT: dict[str, Callable[[Iterator[Row], TextIO, bool], None]] = {"table": _table, "json": _json, "jsonl": _jsonl, "csv": _csv}
+#: Of rows, the stream, whether it begins there (or rows stand above), and whether label sets were asked for.
+_Write = Callable[[Iterator[Row], TextIO, bool, bool], None]
+#: The forms of text, and what writes each.
+TEXT: dict[str, _Write] = {"table": _table, "json": _json, "jsonl": _jsonl, "csv": _csv}
 PARQUET = "parquet"
 FORMS = (*TEXT, PARQUET)
 
@@ -109,31 +128,34 @@ def form_of(name: str | None, output: Path | None) -> str:
     return form
 
 
-def write_text(rows: Iterable[Row], form: str, out: TextIO, fresh: bool = True) -> None:
-    """Write rows in a form of ``TEXT`` as they come; not ``fresh``: below rows that are there."""
-    TEXT[form](iter(rows), out, fresh)
+def write_text(rows: Iterable[Row], form: str, out: TextIO, fresh: bool = True, sets: bool = False) -> None:
+    """Write rows in a form of ``TEXT`` as they come; not ``fresh``: below rows that are there; ``sets``: rows have label sets."""
+    TEXT[form](iter(rows), out, fresh, sets)
 
 
-def write_parquet(rows: Iterable[Row], out: BinaryIO) -> None:
+def write_parquet(rows: Iterable[Row], out: BinaryIO, sets: bool = False) -> None:
     """Write rows as Parquet with the columns of the CSV, a group at a time.
 
     Raises:
         UserError: PyArrow is missing.
     """
     arrow, parquet = _pyarrow()
-    kinds = (arrow.string(), arrow.int32(), arrow.string(), arrow.float32(), arrow.bool_(), arrow.string())
-    schema = arrow.schema(list(zip(COLUMNS, kinds, strict=True)))
-    lines = (line for row in rows for line in _lines(row))
+    kinds = [arrow.string(), arrow.int32(), arrow.string(), arrow.float32(), arrow.bool_(), arrow.string()]
+    kinds += [arrow.float64(), arrow.list_(arrow.string())] if sets else []
+    schema = arrow.schema(list(zip(columns_of(sets), kinds, strict=True)))
+    lines = (line for row in rows for line in _lines(row, sets))
     with parquet.ParquetWriter(out, schema) as writer:
         while group := list(islice(lines, _GROUP)):
             columns = [arrow.array(values, kind) for values, kind in zip(zip(*group, strict=True), kinds, strict=True)]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
 
 
-def _lines(row: Row) -> Iterator[tuple[Any, ...]]:
+def _lines(row: Row, sets: bool) -> Iterator[tuple[Any, ...]]:
+    held = row.label_set
+    told = ((held.coverage, held.classes) if held else (None, None)) if sets else ()
     if row.error:
-        yield (row.path, None, None, None, None, row.error)
-    yield from ((row.path, rank, name, p, row.sure, None) for rank, (name, p) in enumerate(row.top, 1))
+        yield (row.path, None, None, None, None, row.error, *told)
+    yield from ((row.path, rank, name, p, row.sure, None, *told) for rank, (name, p) in enumerate(row.top, 1))
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.abstaining import Coverage
 from frostline.calibrate import Reliability
-from frostline.metrics import wilson_interval
+from frostline.metrics import normalised, wilson_interval
 from frostline.reporting.svg import COLOURS, DASHES, GRID, INK, SOFT, WIDTH, Point, Scale, Svg
 
 #: More classes than these have no counts, no names; above the last, neighbours share a square.
@@ -21,8 +21,11 @@ _MOST_POINTS = 160
 _LEFT, _RIGHT = 46.0, 330.0
 
 
-def confusion(counts: NDArray[Any], classes: Sequence[str], alt: str) -> str:
-    """A (K, K) confusion matrix: counts as numbers, the share of its row as a square's colour (by its square root)."""
+def confusion(counts: NDArray[Any], classes: Sequence[str], alt: str, percent: bool = False) -> str:
+    """A (K, K) confusion matrix: counts as numbers, the share of its row as a square's colour (by its square root).
+
+    With ``percent`` the shares are the numbers, as percentages.
+    """
     together = math.ceil(len(classes) / MOST_SQUARES)
     starts = np.arange(0, len(classes), together)
     counts = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
@@ -33,15 +36,14 @@ def confusion(counts: NDArray[Any], classes: Sequence[str], alt: str) -> str:
     upper = margin if max([0, *map(len, names)]) > 3 else 34.0
     side = (WIDTH - margin - 4) / k
     drawing = Svg(upper + k * side + 6)
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    shares = normalised(counts)
     drawing.box(margin, upper, k * side, k * side, "#f4f7f9")
     for row, column in zip(*np.nonzero(counts), strict=True):
         strength = math.sqrt(shares[row, column])
         x, y = margin + column * side, upper + row * side
         drawing.box(x, y, side, side, _mixed(strength))
         if k <= MOST_COUNTED:
-            words = f"{counts[row, column]}"
+            words = f"{100 * shares[row, column]:.1f}" if percent else f"{counts[row, column]}"
             fitting = min(letters, side / max(len(words), 2) * 1.5)
             drawing.text(x + side / 2, y + side / 2 + fitting * 0.36, words, fitting, "#fff" if strength > 0.62 else INK, "middle")
     for i, name in enumerate(names):
@@ -57,7 +59,7 @@ def confusion(counts: NDArray[Any], classes: Sequence[str], alt: str) -> str:
             turn=-90 if turned else 0,
         )
     about = "" if named else f" ({together} classes to a square)" if together > 1 else " (number of the class)"
-    drawing.text(margin + k * side / 2, 10, f"predicted{about}", 10, SOFT, "middle")
+    drawing.text(margin + k * side / 2, 10, f"predicted{', % of the true class' if percent else ''}{about}", 10, SOFT, "middle")
     drawing.text(10, upper + k * side / 2, f"true{about}", 10, SOFT, "middle", turn=-90)
     return drawing.render(alt)
 

@@ -64,7 +64,12 @@ def _sure(facts: Facts) -> list[Block]:
         for row in thresholds(validation, test)
     ]
     sets = [
-        (percent(row["promised"], 0), percent(row["covered"], 1), f"{row['size']:.2f}", percent(row["single"], 1))
+        (
+            percent(row["promised"], 0),
+            with_interval(row["covered"], row["interval"], 1),
+            f"{row['size']:.2f}",
+            percent(row["single"], 1),
+        )
         for row in promised(validation, test)
     ]
     blocks: list[Block] = [Heading("When it may say “not sure”")]

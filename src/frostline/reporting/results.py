@@ -58,7 +58,7 @@ def _overall(facts: Facts) -> Table:
 
 
 def _pictures(i: int, run: Judged, split: str) -> list[Figure]:
-    return [_confusion(i, run, split), _reliability(i, run, split), *_coverage(i, run, split)]
+    return [_confusion(i, run, split), *_shares(i, run, split), _reliability(i, run, split), *_coverage(i, run, split)]
 
 
 def _confusion(i: int, run: Judged, split: str) -> Figure:
@@ -69,6 +69,18 @@ def _confusion(i: int, run: Judged, split: str) -> Figure:
     alt = f"Confusion matrix of {run.label}: {int(matrix.trace()):,} of {int(matrix.sum()):,} {split} images on the diagonal.{most}"
     caption = f"{run.label}: confusion matrix, {scores['n']:,} {split} images; colour is the share of the true class.{most}"
     return Figure(f"{i}-confusion", caption, alt, charts.confusion(matrix, classes, alt))
+
+
+def _shares(i: int, run: Judged, split: str) -> list[Figure]:
+    """The normalised matrix, where there is room for its numbers; where there is not, the other one's colours show it."""
+    matrix, classes = counts_matrix(run.scores[split]), run.predictions[split].classes
+    if len(classes) > charts.MOST_COUNTED:
+        return []
+    recalls = [(each["recall"], each["class"]) for each in run.scores[split]["per_class"] if each["support"]]
+    low = f" Lowest on the diagonal: {min(recalls)[1]}, {percent(min(recalls)[0], 1)}." if recalls and min(recalls)[0] < 1 else ""
+    alt = f"Normalised confusion matrix of {run.label} on {split}: each row in percent of its true class.{low}"
+    caption = f"{run.label}: the same in percent of each true class; the diagonal is the recall.{low}"
+    return [Figure(f"{i}-confusion-percent", caption, alt, charts.confusion(matrix, classes, alt, percent=True))]
 
 
 def _reliability(i: int, run: Judged, split: str) -> Figure:

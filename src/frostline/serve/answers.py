@@ -9,8 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.conformal import Promise, named_sets
+
 #: Decimal places of probabilities in answers.
 PLACES = 6
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes that hold the truth of images like this one in a share ``coverage`` of them, likeliest first; never empty."""
+
+    coverage: float
+    classes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, as answers of all kinds have them under "set"."""
+        return {"coverage": self.coverage, "classes": list(self.classes)}
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class Answer:
         model: the model's name.
         name: what the image was sent as (a file's name); empty where it had none.
         probabilities: of every class, by name; None where they were not asked for.
+        label_set: None where it was not asked for.
         error: reason, expected, received and hint of an image that could not be used; then there is nothing else.
     """
 
@@ -31,6 +46,7 @@ class Answer:
     model: str = ""
     name: str = ""
     probabilities: Mapping[str, float] | None = None
+    label_set: LabelSet | None = None
     error: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -40,6 +56,8 @@ class Answer:
             return {**said, "error": dict(self.error)}
         said["top"] = [{"class": name, "probability": round(p, PLACES)} for name, p in self.top]
         said["sure"] = self.sure
+        if self.label_set is not None:
+            said["set"] = self.label_set.as_json()
         if self.probabilities is not None:
             said["probabilities"] = {name: round(p, PLACES) for name, p in self.probabilities.items()}
         return said
@@ -56,6 +74,13 @@ def is_sure(probabilities: NDArray[np.float32], sure_from: float | None) -> bool
     return None if sure_from is None else bool(probabilities.max() >= sure_from)
 
 
+def set_of(probabilities: NDArray[np.float32], classes: Sequence[str], promise: Promise | None) -> LabelSet | None:
+    """The label set of an image with these probabilities, (K,), that keeps a promise; None without one."""
+    if promise is None:
+        return None
+    return LabelSet(promise.coverage, named_sets(probabilities[None], classes, promise.threshold)[0])
+
+
 def answer(
     probabilities: NDArray[np.float32],
     classes: Sequence[str],
@@ -65,7 +90,9 @@ def answer(
     model: str = "",
     name: str = "",
     every: bool = False,
+    promise: Promise | None = None,
 ) -> Answer:
-    """The answer for an image with these probabilities, (K,); ``every``: with those of all classes."""
+    """The answer for an image with these probabilities, (K,); ``every``: with those of all classes; ``promise``: with its set."""
     told = dict(zip(classes, map(float, probabilities), strict=True)) if every else None
-    return Answer(best_classes(probabilities, classes, top), is_sure(probabilities, sure_from), model, name, told)
+    held = set_of(probabilities, classes, promise)
+    return Answer(best_classes(probabilities, classes, top), is_sure(probabilities, sure_from), model, name, told, held)

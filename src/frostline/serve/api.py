@@ -29,6 +29,10 @@ from frostline.serve.settings import ServeSettings
 ModelName = Annotated[str | None, Query(description="Its name; without: the first. GET /model names all.")]
 Top = Annotated[int | None, Query(ge=1, description="Classes named for each image.")]
 Sure = Annotated[float | None, Query(ge=0, le=1, description="The probability from which on an answer is sure.")]
+Sets = Annotated[
+    float | None,
+    Query(gt=0, lt=1, description="A set of classes that holds the truth this often: one of the coverages in GET /model."),
+]
 Every = Annotated[bool, Query(description="The probabilities of all classes too.")]
 
 
@@ -145,14 +149,19 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
     @app.post("/predict", tags=["model"], responses=described.PREDICT, openapi_extra=described.PREDICT_BODY)
     async def predict(
-        request: Request, model: ModelName = None, top: Top = None, sure: Sure = None, probabilities: Every = False
+        request: Request,
+        model: ModelName = None,
+        top: Top = None,
+        sure: Sure = None,
+        sets: Sets = None,
+        probabilities: Every = False,
     ) -> Response:
         """Classify images: files as multipart/form-data, base64 in JSON, or one image as the body itself.
 
         One image that cannot be used is an error. Among several, it is a row with its reason.
         """
         asked = service.find(model)
-        wish = Wish(top or service.settings.top, sure, probabilities)
+        wish = Wish(top or service.settings.top, sure, probabilities, service.promise(asked, sets))
         return await answered(request, asked, bodies, lambda body: _predict(request, service, asked, wish, body))
 
 

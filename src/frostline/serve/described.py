@@ -81,7 +81,8 @@ _CARD = _object(
         "preprocess": {"type": "object"},
         "digest": _TEXT,
         "limits": {"type": "object"},
-    }
+    },
+    {"coverages": _list(_NUMBER)},
 )
 MODEL: Responses = {200: _json("Its card.", _CARD), **_errors(401, 404, 422)}
 
@@ -99,6 +100,7 @@ def card(service: Service, model: Model) -> dict[str, Any]:
         "temperature": known.temperature,
         "precision": model.predictor.precision,
         "sure_from": service.sure_from(model),
+        "coverages": list(model.predictor.coverages),
         "digest": known.digest,
         **{key: known.values[key] for key in kept if key in known.values},
         "limits": service.settings.limits(),
@@ -109,8 +111,10 @@ def card(service: Service, model: Model) -> dict[str, Any]:
 
 _CLASS = _object({"class": _TEXT, "probability": _NUMBER})
 _SURE: Schema = {"type": ["boolean", "null"]}
+_SET = _object({"coverage": _NUMBER, "classes": {**_list(_TEXT), "minItems": 1}})
 _ANSWER = _object(
-    {"top": _list(_CLASS), "sure": _SURE}, {"name": _TEXT, "probabilities": {"type": "object", "additionalProperties": _NUMBER}}
+    {"top": _list(_CLASS), "sure": _SURE},
+    {"name": _TEXT, "set": _SET, "probabilities": {"type": "object", "additionalProperties": _NUMBER}},
 )
 _REFUSED_ANSWER = _object({"error": _REASON}, {"name": _TEXT})
 _ANSWERS = _object({"model": _TEXT, "predictions": _list({"anyOf": [_ANSWER, _REFUSED_ANSWER]})})
@@ -121,6 +125,7 @@ _ANSWERS_EXAMPLE = {
             "name": "one.jpg",
             "top": [{"class": "cat", "probability": 0.97}, {"class": "dog", "probability": 0.02}],
             "sure": True,
+            "set": {"coverage": 0.95, "classes": ["cat"]},
         },
         {"name": "two.jpg", **_ERROR_EXAMPLE},
     ],

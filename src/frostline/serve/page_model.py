@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostline.errors import UserError
 from frostline.model_card import ModelCard
-from frostline.reporting.charts import confusion
+from frostline.reporting.charts import MOST_COUNTED, confusion
 from frostline.reporting.words import number, with_interval
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
@@ -89,12 +90,24 @@ def _confusion(card: ModelCard, scores: Mapping[str, Mapping[str, Any]]) -> str:
         matrix = np.array(each.get("confusion", []))
         if matrix.shape == (len(card.classes),) * 2:
             alt = f"Confusion matrix of {split}: rows are true classes, columns predicted ones"
-            drawing = confusion(matrix, card.classes, alt)
-            return (
-                f'<figure class="fl-figure"><div class="fl-paper">{drawing}</div><figcaption>What it takes for what, on the {split}'
-                " images: each row is a true class, each column an answer. All off the diagonal are mistakes.</figcaption></figure>"
+            told = (
+                f"What it takes for what, on the {split} images: each row is a true class, each column an answer. All off the "
+                "diagonal are mistakes."
             )
+            return _figure(confusion(matrix, card.classes, alt), told) + _percent(matrix, card.classes, split)
     return f'<p class="fl-small">{_NO_RUN}</p>'
+
+
+def _percent(matrix: NDArray[np.int64], classes: tuple[str, ...], split: str) -> str:
+    """The normalised matrix; of more classes the colours of the other one have to do."""
+    if len(classes) > MOST_COUNTED:
+        return ""
+    alt = f"Confusion matrix of {split}, in percent of each true class"
+    return _figure(confusion(matrix, classes, alt, percent=True), "The same in percent of each true class.")
+
+
+def _figure(drawing: str, told: str) -> str:
+    return f'<figure class="fl-figure"><div class="fl-paper">{drawing}</div><figcaption>{escape(told)}</figcaption></figure>'
 
 
 def _threshold(card: ModelCard, settings: ServeSettings) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from frostline import inside
 from frostline.artifact import make_runner, read_model
+from frostline.conformal import Promise, named_sets, promise_of
 from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.engine import BATCH
@@ -51,6 +52,31 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """The K class names, in the order of the probabilities."""
         return self.card.classes
+
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """The coverages that label sets can be asked for, rising; none where the model's card keeps no thresholds."""
+        return tuple(sorted(self.card.label_sets))
+
+    def promise(self, coverage: float) -> Promise:
+        """What sets of one of ``coverages`` promise.
+
+        Raises:
+            UserError: the model's card keeps no threshold for it.
+        """
+        return promise_of(self.card.label_sets, coverage)
+
+    def label_sets(self, probabilities: NDArray[np.floating], coverage: float) -> list[tuple[str, ...]]:
+        """The set of classes of each image, likeliest first, that holds the truth as often as ``coverage`` says; see ``conformal``.
+
+        Args:
+            probabilities: (N, K), as ``predict`` gives them.
+            coverage: one of ``coverages``.
+
+        Raises:
+            UserError: as ``promise``.
+        """
+        return named_sets(probabilities, self.classes, self.promise(coverage).threshold)
 
     def _resolve(self, wanted: str) -> str:
         precision = self.card.precision if wanted == "auto" else wanted

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.errors import nearest
+from frostline.conformal import Promise
+from frostline.errors import UserError, nearest
 from frostline.serve.answers import Answer, answer
 from frostline.serve.batching import Claim, MicroBatcher
 from frostline.serve.metrics import Metrics
@@ -22,11 +23,19 @@ Row = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request asks to be told: so many classes, sure from this probability on (None: as the model says), or all classes."""
+    """What a request asks to be told.
+
+    Attributes:
+        top: so many classes.
+        sure_from: the probability from which on an answer is sure; None: as the model says.
+        every: all classes too.
+        promise: what its label set shall keep; None: without one.
+    """
 
     top: int
     sure_from: float | None = None
     every: bool = False
+    promise: Promise | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,31 @@ class Service:
         if isinstance(row, Refused):
             return Answer(model=model.name, name=name, error=row.told())
         sure_from = self.sure_from(model) if wish.sure_from is None else wish.sure_from
-        return answer(row, model.predictor.classes, wish.top, sure_from, model=model.name, name=name, every=wish.every)
+        return answer(
+            row,
+            model.predictor.classes,
+            wish.top,
+            sure_from,
+            model=model.name,
+            name=name,
+            every=wish.every,
+            promise=wish.promise,
+        )
 
     def sure_from(self, model: Model) -> float | None:
         """The threshold where a request names none: the settings', else the model's own."""
         return model.predictor.card.sure_from if self.settings.sure_from is None else self.settings.sure_from
+
+    def promise(self, model: Model, coverage: float | None) -> Promise | None:
+        """What sets of this coverage promise; None without one.
+
+        Raises:
+            Refused: 422, the model's card keeps no threshold for it.
+        """
+        try:
+            return None if coverage is None else model.predictor.promise(coverage)
+        except UserError as error:
+            raise Refused(422, error.message, error.expected, error.received, error.hint) from error
 
     def open(self) -> None:
         """Work again after ``close``."""
