@@ -7,7 +7,7 @@ import pytest
 from frostline.choosing import choose, settings_from, settled
 from frostline.config import Settings
 from frostline.errors import UserError
-from frostline.models import weights
+from frostline.models import hub
 from frostline.recipes import recipe
 
 
@@ -17,8 +17,8 @@ def reachable(monkeypatch):
     asked = []
 
     def say(answer, kept=()):
-        monkeypatch.setattr(weights, "at_hand", lambda name: asked.append(name) or answer)
-        monkeypatch.setattr(weights, "kept", lambda name: name in (*kept, "cifar-fast"))
+        monkeypatch.setattr(hub, "at_hand", lambda name: asked.append(name) or answer)
+        monkeypatch.setattr(hub, "kept", lambda name: name in (*kept, "cifar-fast"))
         return asked
 
     return say
