@@ -200,6 +200,7 @@ def test_a_network_from_scratch_that_is_asked_for_is_taken(reachable, text, data
     assert (settings.kind, settings.recipe, settings.network, asked) == ("scratch", name, network, [])
 
 
+@pytest.mark.slow
 def test_weights_are_seen_wherever_they_are_given(tmp_path, reachable):
     reachable(False)
     weights = str(folder(tmp_path / "weights", "test_resnet"))

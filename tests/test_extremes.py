@@ -37,6 +37,7 @@ def test_a_thousand_classes_of_three_images(thousand, settings, tmp_path, values
     assert Predictor(run.model_folder).predict(thousand / "class 7" / "0.png").shape == (1, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [{}, {"train_from": "layer4"}, {"kind": "scratch", "network": "cnn-small"}], ids=str)
 def test_two_classes_of_five_images(settings, tmp_path, values):
     tinted_folders(tmp_path / "data", ["left", "right"], 5)

@@ -144,6 +144,7 @@ def _folder(made, dtype="float16", view=0):
     return made.caches(2, dtype)[view].folder
 
 
+@pytest.mark.slow
 def test_the_key_knows_the_rest(settings, graphs, monkeypatch):
     plain = freeze(settings, STORED)
     folders = {_folder(plain), _folder(plain, "bfloat16"), _folder(plain, view=1), _folder(freeze(settings, (24, 20)))}

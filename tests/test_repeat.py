@@ -48,6 +48,7 @@ def test_every_seed_is_a_run_and_what_is_done_is_not_done_again(settings, tmp_pa
     assert [Run.open(run.folder).manifest for run in runs] == before
 
 
+@pytest.mark.slow
 def test_finished_runs_with_other_settings_are_not_taken_for_these(settings, tmp_path):
     data = tinted_folders(tmp_path / "data", ["a", "b"], 12)
     train_seeds(data, settings, 2, tmp_path / "out")
@@ -72,6 +73,7 @@ def test_without_a_test_split_there_is_nothing_to_compare(settings, tmp_path):
         train_seeds(splits, settings, 2, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_cut_short_is_no_result(settings, tmp_path, monkeypatch):
     from frostline import experiment
 

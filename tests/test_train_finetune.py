@@ -88,6 +88,7 @@ def test_only_what_is_above_the_line_has_changed(splits, settings, tmp_path):
         assert changed == trains, name
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_the_activations_and_gives_the_same_model(splits, settings, tmp_path, monkeypatch):
     first = train(splits, settings, tmp_path / "one")
     assert sorted((entry["key"]["below"][:6], entry["key"]["view"]) for entry in entries()) == [
@@ -130,6 +131,7 @@ def test_ridge_is_no_head_to_go_on_from(splits, settings, tmp_path):
         train(splits, settings.with_values(head="ridge"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_more_views_are_cached_than_the_model_averages(splits, settings, tmp_path):
     run = train(splits, settings.with_values(cached_views=4), tmp_path / "run")
     kept = {entry["key"]["view"]: entry["rows"] for entry in entries()}
@@ -137,6 +139,7 @@ def test_more_views_are_cached_than_the_model_averages(splits, settings, tmp_pat
     assert read_card(run.model_folder).views == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(epochs=4)
     whole = train(splits, settings, tmp_path / "whole")
@@ -345,6 +348,7 @@ def test_tokens_are_not_cut_and_mixed(settings):
         _check_cutmix(below, settings.with_values(cutmix=1.0))
 
 
+@pytest.mark.slow
 def test_what_rates_freeze_is_not_counted_as_trained(splits, settings, tmp_path):
     frozen = settings.with_values(rates=("head.*=1", "*conv2*=1", "*=frozen"), epochs=1)
     run = train(splits, frozen, tmp_path / "run")

@@ -45,6 +45,7 @@ def test_epochs_are_told_apart_by_one_view_alone(splits, tmp_path):
     assert (one.predictions("validation").probabilities != six.predictions("validation").probabilities).any()
 
 
+@pytest.mark.slow
 def test_images_grow_to_their_own_size(splits, tmp_path):
     seen = []
 
@@ -98,6 +99,7 @@ def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):
     assert again.record["model_digest"] == run.record["model_digest"]
 
 
+@pytest.mark.slow
 def test_photos_are_trained_on_by_the_recipe_that_is_chosen_without_weights(tmp_path):
     for name, height, width in (("a", 70, 90), ("b", 90, 70)):
         tinted_folders(tmp_path / "data", [name, name + "2"], 8, ord(name), height, width)
@@ -108,6 +110,7 @@ def test_photos_are_trained_on_by_the_recipe_that_is_chosen_without_weights(tmp_
     assert len(run.predictions("test")) == run.scores("test")["n"] > 0
 
 
+@pytest.mark.slow
 def test_a_budget_gives_a_whole_schedule(splits, tmp_path):
     settings = SETTINGS.with_values(epochs=100_000, schedule="linear", optimizer="sgd", lr=0.01, budget=3.0)
     run = train(splits, settings, tmp_path / "run")
@@ -136,6 +139,7 @@ def test_what_a_gpu_trains_in_is_not_asked_of_the_processor(monkeypatch, process
     assert train_scratch._precision_of_the_graph(settings.with_values(device="cpu", precision="f32")) == "f32"
 
 
+@pytest.mark.slow
 def test_another_seed_than_that_of_the_cut(splits, tmp_path):
     import frostline
 

@@ -25,6 +25,7 @@ def settings():
     return Settings(recipe="cnn", kind="scratch", network="cnn-small", image_size=16, epochs=3, device="cpu", precision="f32")
 
 
+@pytest.mark.slow
 def test_trials_are_run_written_and_gone_on_with(splits, settings, tmp_path, monkeypatch):
     rows = tune(splits, settings, ["lr", "shift"], [], 3, tmp_path)
     assert [row["trial"] for row in rows] == [1, 2, 3]

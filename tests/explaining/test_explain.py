@@ -73,6 +73,7 @@ def rebuilt(predictor):
     return backbone.network.forward_features, pooled, _head(architecture, len(CLASSES), _part(state, "head."))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_models_agree_with_autograd(trained, data, kind):
     predictor = Predictor(trained(kind))

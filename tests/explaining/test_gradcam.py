@@ -90,6 +90,7 @@ POOLED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "arguments", "head"), POOLED)
 def test_pretrained_networks_agree_with_autograd(name, size, arguments, head):
     whole, parted, preprocess = pretrained(name, size, **arguments)

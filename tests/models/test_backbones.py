@@ -49,8 +49,18 @@ def settled(network, preprocess):
     return network.eval()
 
 
-#: Ten seconds and more each; the others' kinds of layers are theirs.
-LARGE = ("efficientnetb0", "efficientnetb2", "efficientnetb4", "efficientnetv2s", "densenet169", "vit-small")
+#: Four seconds and more each; the others' kinds of layers are theirs.
+LARGE = (
+    "efficientnetb0",
+    "efficientnetb2",
+    "efficientnetb4",
+    "efficientnetv2s",
+    "densenet169",
+    "vit-small",
+    "resnet50",
+    "convnext-tiny",
+    "vgg16",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in BACKBONES])
