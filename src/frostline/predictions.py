@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.data.imageset import UNKNOWN
+from frostline.data.imageset import UNKNOWN, fingerprint
 from frostline.errors import UserError
 from frostline.files import atomic_file
 
@@ -46,6 +46,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and true classes that were predicted, in their order: that of an ``ImageSet`` of the same."""
+        return fingerprint(self.classes, self.digests, self.labels)
 
     @property
     def predicted(self) -> NDArray[np.int64]:

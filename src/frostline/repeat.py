@@ -16,7 +16,7 @@ from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.runs import DATA, MANIFEST, SETTINGS, Run
-from frostline.verified import check_record, fingerprint, verified
+from frostline.verified import check_record, verified
 
 SUMMARY = "seeds.json"
 
@@ -87,7 +87,7 @@ def _check_its_images(run: Run, now: Splits) -> None:
     found = {name: images.fingerprint for name, images in sets.items() if images is not None}
     names = sorted({*then, *found}) if then else ["test"]
     if not then and "test" in run.splits:  # splits made by hand have no record: their test images stand in the predictions
-        then = {"test": fingerprint(run.predictions("test"))}
+        then = {"test": run.predictions("test").fingerprint}
     if other := [name for name in names if then.get(name) != found.get(name)]:
         raise UserError(
             f"{run.folder} holds a finished run on other data: the images of {' and '.join(other)} are not those that it had.",
@@ -110,7 +110,7 @@ def _declares_test(run: Run) -> bool:
 
 def _check_the_same(runs: list[Run], predictions: list[Predictions]) -> None:
     """That all were judged on the same test images with the same true classes."""
-    first, *others = (fingerprint(each) for each in predictions)
+    first, *others = (each.fingerprint for each in predictions)
     for run, other in zip(runs[1:], others, strict=True):
         if other != first:
             raise UserError(

@@ -18,7 +18,6 @@ from frostline.abstaining import thresholds
 from frostline.conformal import card_rows, promised
 from frostline.data.imageset import UNKNOWN
 from frostline.errors import UserError
-from frostline.files import digest_bytes
 from frostline.metrics import score
 from frostline.model_card import SEEN, seen_digests
 from frostline.paired import ordered, paired
@@ -145,7 +144,7 @@ def _check_rows(run: Run, split: str, predictions: Predictions) -> None:
         raise UserError(
             f"The {split} predictions of {run.name} are not of the images and true classes in its record.",
             expected=f"fingerprint {recorded}" if whole else f"images of those in {MODEL}/{SEEN}",
-            received=f"fingerprint {fingerprint(predictions)}" if whole else "images that training has not seen",
+            received=f"fingerprint {predictions.fingerprint}" if whole else "images that training has not seen",
             hint=_AGAIN,
         )
     if counted is not None and whole and (strange := list(differences(counted.get("classes", {}), _counts(predictions)))):
@@ -173,11 +172,11 @@ def _of_these_images(run: Run, split: str, predictions: Predictions, recorded: s
     more. What is left then is the model's own list of the images that training, or a choice in it, has seen: validation is in it.
     """
     base, _, stage = split.partition("-")
-    if whole and fingerprint(predictions) == recorded:
+    if whole and predictions.fingerprint == recorded:
         return True
     if base == "test":
         return False
-    if whole and fingerprint(ordered(predictions)) == recorded:  # as the ids count, so do the rows of most data
+    if whole and ordered(predictions).fingerprint == recorded:  # as the ids count, so do the rows of most data
         return True
     seen = _seen(run, stage)
     if whole and (seen is None or run.record.get("row_order") == ROW_ORDER["row_order"]):
@@ -203,12 +202,6 @@ def _counts(predictions: Predictions) -> dict[str, int]:
     known = predictions.labels[predictions.labels != UNKNOWN]
     counts = np.bincount(known, minlength=len(predictions.classes)).tolist()
     return dict(zip(predictions.classes, counts, strict=True))
-
-
-def fingerprint(p: Predictions) -> str:
-    """Of the images and true classes that were predicted, in their order, as ``ImageSet.fingerprint`` has it."""
-    classes = "\0".join(p.classes).encode()
-    return digest_bytes(classes, np.ascontiguousarray(p.digests).tobytes(), p.labels.astype("<i8").tobytes())
 
 
 def differences(recorded: Any, again: Any, where: str = "") -> Iterator[str]:

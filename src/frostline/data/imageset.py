@@ -74,7 +74,7 @@ class ImageSet:
     @property
     def fingerprint(self) -> str:
         """Digest of the classes and of every row's content and label, in order."""
-        return _fingerprint(self.classes, self.digests, self.labels)
+        return fingerprint(self.classes, self.digests, self.labels)
 
     def among(self, seen: Iterable[bytes]) -> NDArray[np.bool_]:
         """(N,) which images' digests are among these, in either way: a model that took them for photos knows them as arrays."""
@@ -101,7 +101,8 @@ class ImageSet:
         )
 
 
-def _fingerprint(classes: Sequence[str], digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
+def fingerprint(classes: Sequence[str], digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
+    """Digest of the classes and of every row's content and label, in order; of an ``ImageSet`` or of what was predicted for one."""
     names = "\0".join(classes).encode()
     return digest_bytes(names, np.ascontiguousarray(digests).tobytes(), labels.astype("<i8").tobytes())
 
@@ -145,7 +146,7 @@ class Source:
         for name, images in self.sets.items():
             labels = number[images.labels]
             kept = labels != UNKNOWN if name == "validation" else np.ones(len(labels), dtype=bool)
-            found[name] = _fingerprint(classes, images.digests[kept], labels[kept])
+            found[name] = fingerprint(classes, images.digests[kept], labels[kept])
         return found
 
 
