@@ -1,6 +1,7 @@
 """Every test has a cache folder of its own; some share a tiny pretrained network."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 def quick_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run's reading of its model's speed is of no use here, so it takes no time."""
     monkeypatch.setattr("frostline.speed.SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of a module's own, for runs that its tests share: trained with a cache in it, without pictures and readings."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("frostline.experiment._draw", lambda *_: None)
+        patch.setattr("frostline.speed.SECONDS", 0.0)
+        patch.setenv("FROSTLINE_HOME", str(folder / "home"))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from drawing import encoded, put, tinted_folders
 from PIL import Image
 from typer.testing import CliRunner
 
-from frostline.auditing import features as audit_features
+from frostline.auditing import features
 from frostline.auditing.features import label_errors, settings_for
 from frostline.cli import app
 from frostline.config import Settings
@@ -149,6 +149,6 @@ def test_a_network_or_its_weights_are_named(tiny_weights):
 
 def test_without_cleanlab_it_is_said_before_anything_is_extracted(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.count", None)
-    monkeypatch.setattr(audit_features, "freeze", lambda *_: pytest.fail("extracted all the same"))
+    monkeypatch.setattr(features, "freeze", lambda *_: pytest.fail("extracted all the same"))
     with pytest.raises(UserError, match="cleanlab"):
-        audit_features.inspect(None, Settings())
+        features.inspect(None, Settings())

@@ -13,7 +13,7 @@ from toymodel import probabilities, write_toy
 from frostline.cli import main
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
-from frostline.exports import forms as export_forms
+from frostline.exports import forms
 from frostline.exports.exporting import FORMS, RECORD, export
 from frostline.exports.parity import HeldBack, check, compared
 from frostline.inside import MODEL
@@ -152,7 +152,7 @@ class TestFailures:
         predictor = Predictor(toy)
         predictor.graph = None
         with pytest.raises(UserError, match="has no compiled graph"):
-            export_forms.write_onnx(predictor, toy)
+            forms.write_onnx(predictor, toy)
 
 
 def test_the_comparison_itself():

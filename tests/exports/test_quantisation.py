@@ -11,7 +11,7 @@ from frostline.drawn import drawn_images
 from frostline.engine import read_graph
 from frostline.errors import UserError
 from frostline.experiment import train
-from frostline.exports import int8_form as export_int8
+from frostline.exports import int8_form
 from frostline.exports.exporting import export
 from frostline.exports.quantisation import quantised, with_full_weights
 from frostline.inside import folder
@@ -23,23 +23,18 @@ nncf = pytest.importorskip("nncf")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny):
+def trained(place, tiny):
     """A run on drawn folders, with enough validation images to quantise on."""
-    place = tmp_path_factory.mktemp("int8")
     data = tinted_folders(place / "data", ["a", "b", "c"], 100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frostline.experiment._draw", lambda *_: None)
-        patch.setattr("frostline.speed.SECONDS", 0.0)
-        patch.setenv("FROSTLINE_HOME", str(place / "home"))
-        train(data, tiny.with_values(views=2, validation_fraction=0.3), place / "run")
+    train(data, tiny.with_values(views=2, validation_fraction=0.3), place / "run")
     return place
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(export_int8, "ROUNDS", 1)
-    monkeypatch.setattr(export_int8, "BLOCKS", 1)
-    monkeypatch.setattr(export_int8, "LEAST_JUDGED", 10)
+    monkeypatch.setattr(int8_form, "ROUNDS", 1)
+    monkeypatch.setattr(int8_form, "BLOCKS", 1)
+    monkeypatch.setattr(int8_form, "LEAST_JUDGED", 10)
 
 
 def exported(trained, out, **options):
@@ -51,9 +46,9 @@ def exported(trained, out, **options):
 def smaller_model(trained):
     """The run, quantised once for several tests: its place, and what was found."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_int8, "ROUNDS", 1)
-        patch.setattr(export_int8, "BLOCKS", 1)
-        patch.setattr(export_int8, "LEAST_JUDGED", 10)
+        patch.setattr(int8_form, "ROUNDS", 1)
+        patch.setattr(int8_form, "BLOCKS", 1)
+        patch.setattr(int8_form, "LEAST_JUDGED", 10)
         return exported(trained, trained / "int8")
 
 
@@ -87,8 +82,8 @@ def test_it_goes_on_as_onnx(trained, smaller_model, tmp_path):
 
 
 def test_what_costs_too_much_or_gains_too_little_is_not_written(trained, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_int8, "quantised", lambda graph, *_: graph)  # not looked into here
-    monkeypatch.setattr(export_int8, "_loss", lambda *_: {"loss": 0.6, "n": 10})
+    monkeypatch.setattr(int8_form, "quantised", lambda graph, *_: graph)  # not looked into here
+    monkeypatch.setattr(int8_form, "_loss", lambda *_: {"loss": 0.6, "n": 10})
     with pytest.raises(UserError, match="costs this model too much") as caught:
         exported(trained, tmp_path / "int8", max_loss=0.5)
     assert caught.value.received.startswith("0.60 with 0 layers left as they are, 0.60 with 3 layers")
@@ -100,10 +95,10 @@ def test_what_costs_too_much_or_gains_too_little_is_not_written(trained, quick, 
 
 def test_layers_that_lose_too_much_stay_as_they_are(trained, quick, tmp_path, monkeypatch):
     found = iter([3.0, 0.7, 0.2, 0.0])
-    original = export_int8._loss
-    monkeypatch.setattr(export_int8, "_loss", lambda *given: {**original(*given), "loss": next(found)})
+    original = int8_form._loss
+    monkeypatch.setattr(int8_form, "_loss", lambda *given: {**original(*given), "loss": next(found)})
     asked = []
-    monkeypatch.setattr(export_int8, "quantised", lambda graph, _, number: asked.append(number) or graph)
+    monkeypatch.setattr(int8_form, "quantised", lambda graph, _, number: asked.append(number) or graph)
     _, about = exported(trained, tmp_path / "int8", max_loss=0.5)
     assert asked == [0, 3, 4]
     assert (about["float_layers"], [each["loss"] for each in about["tried"]]) == (4, [3.0, 0.7, 0.2])
@@ -151,6 +146,6 @@ def test_the_classifier_inside_with_its_float16_weights():
 
 def test_the_sources_scores_stay_with_it():
     values = {"name": "a", "precision": "bf16", "scores": {"test": {"accuracy": 0.9}}, "digest": "x"}
-    card = export_int8._card(SimpleNamespace(card=SimpleNamespace(values=values, digest="x")), {"loss": 0.1})
+    card = int8_form._card(SimpleNamespace(card=SimpleNamespace(values=values, digest="x")), {"loss": 0.1})
     assert (card["name"], card["precision"], card["made_from"], card["int8"]) == ("a", "int8", "x", {"loss": 0.1})
     assert "scores" not in card

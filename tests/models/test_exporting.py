@@ -17,17 +17,12 @@ from frostline.serve.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, tiny):
+def runs(place, tiny):
     """A run with a plain linear head on one view, and one with a power and two views."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = tinted_folders(folder / "data", ["a", "b", "c"], 40)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frostline.experiment._draw", lambda *_: None)
-        patch.setattr("frostline.speed.SECONDS", 0.0)
-        patch.setenv("FROSTLINE_HOME", str(folder / "home"))
-        train(data, tiny.with_values(power=1.0), folder / "plain")
-        train(data, tiny.with_values(power=0.75, views=2), folder / "power")
-    return folder
+    data = tinted_folders(place / "data", ["a", "b", "c"], 40)
+    train(data, tiny.with_values(power=1.0), place / "plain")
+    train(data, tiny.with_values(power=0.75, views=2), place / "power")
+    return place
 
 
 def test_a_folder_that_timm_loads(runs, tmp_path):

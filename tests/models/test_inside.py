@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import frostline
 from frostline import inside
-from frostline.auditing import features as audit_features
+from frostline.auditing import features
 from frostline.config import Settings
 from frostline.conformal import fit_threshold
 from frostline.data.sources import load_source
@@ -138,7 +138,7 @@ def test_nor_by_the_same_images_among_others_of_another_size(shipped, tmp_path):
 
 def test_labels_that_it_has_learned_are_not_judged_by_it(shipped):
     with pytest.raises(UserError, match="images were seen when cifar-fast was trained"):
-        audit_features.inspect(load_source(shipped[1]), Settings(backbone="cifar-fast", device="cpu"))
+        features.inspect(load_source(shipped[1]), Settings(backbone="cifar-fast", device="cpu"))
 
 
 def test_what_it_is_not_for(shipped, tmp_path):

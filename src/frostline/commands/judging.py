@@ -90,15 +90,14 @@ def inspect(
 ) -> None:
     """Look at data before training: counts, sizes, near duplicates within and across splits, odd images, likely label errors."""
     from frostline import show
-    from frostline.auditing import audit
-    from frostline.auditing import features as audit_features
+    from frostline.auditing import audit, features
     from frostline.data.sources import load_source
     from frostline.files import check_place
 
     check_place(out / "audit.json")
-    settings = audit_features.settings_for(backbone, weights, device)
+    settings = features.settings_for(backbone, weights, device)
     source = load_source(data, strict=strict, training=False)
-    record = audit.inspect(source) if settings is None else audit_features.inspect(source, settings)
+    record = audit.inspect(source) if settings is None else features.inspect(source, settings)
     audit.keep(record, source, out)
     typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.inspection(record, out)
 

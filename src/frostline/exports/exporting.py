@@ -17,8 +17,7 @@ from typing import Any
 import frostline
 from frostline import engine
 from frostline.errors import UserError, nearest
-from frostline.exports import forms as export_forms
-from frostline.exports import int8_form as export_int8
+from frostline.exports import forms, int8_form
 from frostline.exports.parity import Answer, HeldBack, answers, check, compared, held_back
 from frostline.files import sync_folder, write_json
 from frostline.model_card import CARD
@@ -54,15 +53,15 @@ def _zip(predictor: Predictor, path: Path) -> Answer:
 
 
 def _first_view(predictor: Predictor, held: HeldBack) -> Any:
-    return export_forms.first_view_answers(predictor, held.images)
+    return forms.first_view_answers(predictor, held.images)
 
 
 FORMS: dict[str, Form] = {
-    "onnx": Form(".onnx", export_forms.write_onnx, "one ONNX file, any number of images, preprocessing inside"),
-    "openvino": Form("-openvino", export_forms.write_openvino, "OpenVINO's graph.xml and graph.bin, preprocessing inside"),
-    "torch": Form(".pt2", export_forms.write_torch, "a torch.export program, preprocessing inside; torch.export.load reads it"),
-    "litert": Form(".tflite", export_forms.write_litert, "one LiteRT file for one image at a time, preprocessing inside"),
-    "timm": Form("-timm", export_forms.write_timm, "config.json and model.safetensors, as timm's hub has them", _first_view),
+    "onnx": Form(".onnx", forms.write_onnx, "one ONNX file, any number of images, preprocessing inside"),
+    "openvino": Form("-openvino", forms.write_openvino, "OpenVINO's graph.xml and graph.bin, preprocessing inside"),
+    "torch": Form(".pt2", forms.write_torch, "a torch.export program, preprocessing inside; torch.export.load reads it"),
+    "litert": Form(".tflite", forms.write_litert, "one LiteRT file for one image at a time, preprocessing inside"),
+    "timm": Form("-timm", forms.write_timm, "config.json and model.safetensors, as timm's hub has them", _first_view),
     "zip": Form(".zip", _zip, "the model directory as one file"),
 }
 INT8 = "int8"
@@ -76,9 +75,9 @@ def export(
     data: str | Path | None = None,
     split: str = "validation",
     overwrite: bool = False,
-    max_loss: float = export_int8.MAX_LOSS,
-    min_gain: float = export_int8.MIN_GAIN,
-    calibration: int = export_int8.CALIBRATION,
+    max_loss: float = int8_form.MAX_LOSS,
+    min_gain: float = int8_form.MIN_GAIN,
+    calibration: int = int8_form.CALIBRATION,
 ) -> tuple[Path, dict[str, Any]]:
     """Write a model in another form, and how far its answers are from the model's.
 
@@ -89,7 +88,7 @@ def export(
         data: images to compare on, and for int8 to take ranges from; without, drawn images are compared (not for int8).
         split: of the data.
         overwrite: replace what an earlier export has left at ``out``.
-        max_loss, min_gain, calibration: for int8, see ``export_int8.write_int8``.
+        max_loss, min_gain, calibration: for int8, see ``int8_form.write_int8``.
 
     Returns:
         Where it is, and the record that lies beside it: ``RECORD`` in a folder, ``FILE.json`` beside a file, the card of int8.
@@ -102,9 +101,7 @@ def export(
     if to == INT8:
         target = _target(model, out, "-int8", overwrite)
         with _scratch(target) as fresh:
-            record = export_int8.write_int8(
-                model, fresh, data, split, max_loss=max_loss, min_gain=min_gain, calibration=calibration
-            )
+            record = int8_form.write_int8(model, fresh, data, split, max_loss=max_loss, min_gain=min_gain, calibration=calibration)
             _move(fresh, target)
         return target, record
     form = FORMS[to]
