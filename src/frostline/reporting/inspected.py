@@ -230,10 +230,8 @@ def across(record: Record, data: Record, predictions: Mapping[str, Predictions])
 
 def _untold(record: Record, whole: bool) -> tuple[str, ...]:
     said = [] if whole else ["The run looked at a part of validation, so pairs between train and validation are not counted."]
-    if more := record.get("left_out"):
-        said.append(
-            f"{more:,} of the pairs are not listed in the inspection, so in which splits of the run they stand is not known."
-        )
+    if record.get("left_out"):
+        said.append("In which splits of the run the pairs that are not listed stand is not known.")
     return tuple(said)
 
 
