@@ -12,11 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from frostline.auditing import features
-from frostline.auditing.features import label_errors, settings_for
+from frostline.auditing.features import features_of, label_errors, settings_for
 from frostline.cli import app
 from frostline.config import Settings
 from frostline.data.edits import edited
 from frostline.data.imageset import ImageSet
+from frostline.data.sources import load_source
 from frostline.errors import UserError
 from frostline.experiment import load_data
 
@@ -71,6 +72,20 @@ def test_planted_errors_are_called_likely(inspected):
         assert row["score"] == pytest.approx(-np.log(row["p_given"]), abs=0.05)
     scores = [row["score"] for row in found["rows"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_an_image_and_its_mirror_have_the_same_features(folder, tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("FROSTLINE_HOME", str(tmp_path))
+    mirrored = tmp_path / "mirrored"
+    for place in sorted((folder / "test").rglob("*.png")):
+        with Image.open(place) as image:
+            put(mirrored / place.relative_to(folder / "test"), encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "PNG"))
+    here, there = (load_source(str(place), training=False) for place in (folder / "test", mirrored))
+    settings = Settings(backbone="timm:test_resnet", weights=str(tiny_weights), device="cpu", precision="f32")
+    one, other = (features_of(list(source.sets.values()), settings) for source in (here, there))
+    assert one.shape == other.shape == (24, one.shape[1]) and one.dtype == np.float32
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    assert np.ptp(one, axis=0).max() > 0.01  # they do tell images apart
 
 
 def test_the_table_the_picture_and_the_words(inspected):

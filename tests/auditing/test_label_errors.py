@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from frostline.auditing.label_errors import (
     FOLDS,
     POWERS,
+    SHARPNESS,
     UNHEARD,
     Voters,
     folds_of,
@@ -82,7 +83,7 @@ def test_surprise_and_suggestion_by_hand():
 
 
 def test_votes_by_hand():
-    points = np.array([[1, 0], [1, 0], [0, 1], [-1, 0]], np.float32)
+    points = np.array([[1, 0], [1, 0], [0.96, 0.28], [0.8, 0.6]], np.float32)
     voters = Voters(
         Directions(np.zeros(2, np.float32), np.ones(2, np.float32), np.eye(2, dtype=np.float32)),
         points,
@@ -91,8 +92,8 @@ def test_votes_by_hand():
         digests(4),
         np.arange(4),
     )
-    # one at (1, 0), of the first row's content: the others vote with exp(6), exp(0), exp(-6), made to be three votes in all
-    weights = np.exp([6.0, 0.0, -6.0])
+    # one at (1, 0), of the first row's content: the others vote with exp(S), exp(0.96 S), exp(0.8 S), made to be three votes in all
+    weights = np.exp(SHARPNESS * np.array([1.0, 0.96, 0.8]))
     weights *= 3 / weights.sum()
     votes = np.array([UNHEARD, UNHEARD + weights[0] + weights[1], UNHEARD + weights[2]])
     found = voters.log_shares(points[:1], digests(1))

@@ -22,6 +22,7 @@ from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Source
 from frostline.errors import UserError
 from frostline.feature_cache import from_stored, in_storage_type
+from frostline.features import compressed
 from frostline.files import scratch_array
 from frostline.frozen import Frozen, freeze
 from frostline.inside import check_unseen
@@ -32,6 +33,9 @@ Floats = NDArray[np.float32]
 
 #: Share of the images that is listed, however few are called likely.
 LISTED = 0.02
+#: Views whose features are averaged: the image and its mirror. Twice the extraction; label errors are told apart better, and
+#: mirrored copies are found (docs/log.md).
+VIEWS = 2
 #: Typical deviations above the middle distance to its nearest others at which an image is unlike all others.
 FAR = 3.0
 
@@ -76,16 +80,21 @@ def inspect(source: Source, settings: Settings) -> Record:
 
 
 def features_of(sets: Sequence[ImageSet], settings: Settings) -> Floats:
-    """(N, D) features of all sets in turn, through the cache; where none is negative compressed as a linear head's are."""
+    """(N, D) features of all sets in turn, through the cache, the mean over ``VIEWS`` of each image.
+
+    Where none is negative they are compressed as a linear head's are, before the mean.
+    """
     frozen = freeze(settings, sets[0].size)
     for note in frozen.notes:
         say(note)
     tables = in_storage_type(settings.feature_dtype, lambda dtype: [_table(images, frozen, dtype) for images in sets])
     power = 1.0 if any(_negative(table) for table in tables) else settings.power
-    features = scratch_array((sum(map(len, sets)), 1, frozen.width), np.dtype(np.float32))
+    features = scratch_array((sum(map(len, sets)), frozen.width), np.dtype(np.float32))
     for table, start in zip(tables, _starts(sets), strict=True):
-        table.compressed(power, features[start : start + table.count])
-    return features[:, 0]
+        for first in range(0, table.count, CHUNK):
+            rows = table.features[first : first + CHUNK]
+            features[start + first : start + first + len(rows)] = compressed(rows, table.dtype, power).mean(axis=1)
+    return features
 
 
 def _starts(sets: Sequence[ImageSet]) -> list[int]:
@@ -99,7 +108,7 @@ def _negative(table: FeatureTable) -> bool:
 
 
 def _table(images: ImageSet, frozen: Frozen, dtype: str) -> FeatureTable:
-    table, caches = FeatureTable(len(images), 1, frozen.width, dtype), frozen.caches(1, dtype)
+    table, caches = FeatureTable(len(images), VIEWS, frozen.width, dtype), frozen.caches(VIEWS, dtype)
     with stage(f"features of {images.name}", len(images)) as bar:
         for block in frozen.extract(images, np.arange(len(images)), caches):
             table.add(block)
