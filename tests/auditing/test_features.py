@@ -83,7 +83,8 @@ def test_an_image_and_its_mirror_have_the_same_features(folder, tiny_weights, tm
     here, there = (load_source(str(place), training=False) for place in (folder / "test", mirrored))
     settings = Settings(backbone="timm:test_resnet", weights=str(tiny_weights), device="cpu", precision="f32")
     one, other = (features_of(list(source.sets.values()), settings) for source in (here, there))
-    assert one.shape == other.shape == (24, one.shape[1]) and one.dtype == np.float32
+    assert one.shape == other.shape == (24, one.shape[1])
+    assert one.dtype == np.float32
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
     assert np.ptp(one, axis=0).max() > 0.01  # they do tell images apart
 
