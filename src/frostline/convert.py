@@ -20,20 +20,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from frostline.drawn import drawn_images
 from frostline.engine import Engine
 from frostline.errors import UserError
 from frostline.preprocess import Preprocess, enlargement
+from frostline.rounding import COMPUTING, nearest_layers, rounded_layers, with_rounded_weights
 from frostline.vino import ov
 
 #: Beginnings of the lines of OpenVINO's errors that name its own source files.
 _TELLS_NOTHING = ("Check '", "Exception from", "FrontEnd API failed")
-_COMPUTING = ("Convolution", "GroupConvolution", "MatMul")
 #: A bf16 graph may differ from f32 by this much (Euclidean norm, relative); layers are kept in f32 until it does not.
 BF16_TOLERANCE = 0.045
 #: A compiled graph in f32 that differs from torch by more (Euclidean norm, relative) computes something else.
 F32_TOLERANCE = 0.01
 #: The same for a head, of a probability.
 HEAD_TOLERANCE = 1e-3
+#: Of the drawn images by which weights are rounded.
+ROUNDING_SEED = 2
 
 
 class FromUint8(nn.Module):
@@ -173,10 +176,11 @@ def checked_features(graph: ov.Model, network: nn.Module, preprocess: Preprocess
 def with_exact_layers(
     graph: ov.Model, probe: NDArray[np.uint8], exact: NDArray[np.float32] | None = None
 ) -> tuple[ov.Model, int, float]:
-    """Keep as many of the first layers in f32 as bf16 inference needs to stay within ``BF16_TOLERANCE``.
+    """Keep bf16 inference within ``BF16_TOLERANCE``: where it is not, by weights rounded well, and first layers in f32.
 
     Networks whose BatchNorm is folded have first layers of very uneven channels (MobileNetV2's first depthwise
-    convolution alone moves the features by 20 %); Nagel et al. 2019, section 3.1, describe the same for int8.
+    convolution alone moves the features by 20 %); Nagel et al. 2019, section 3.1, describe the same for int8. In some most of the
+    harm is done to weights and biases, and ``rounding`` undoes it. Where it does not halve the difference, they are left alone.
 
     Args:
         graph: from ``convert_network``.
@@ -184,12 +188,17 @@ def with_exact_layers(
         exact: their features in f32; computed where not given.
 
     Returns:
-        The marked graph (the marks are saved with it), the number of layers in f32, and the difference that remains.
+        The graph as it is, or a rounded and marked one (the marks are saved with it); the number of layers in f32; and the
+        difference that remains.
     """
     reference = Engine(graph, "f32").features(probe) if exact is None else exact
-    total = _count(graph)
-    for layers in (0, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, total):
-        marked = _mark(graph, layers) if layers else graph
+    difference = _relative(Engine(graph, "bf16").features(probe), reference)
+    if difference <= BF16_TOLERANCE:
+        return graph, 0, difference
+    rounded, total = _rounded(graph, probe, reference, difference), _count(graph)
+    for layers in (*((0,) if rounded else ()), 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, total):
+        marked = with_rounded_weights(graph, rounded, layers) if rounded else graph
+        marked = _mark(marked, layers) if layers else marked
         try:
             difference = _relative(Engine(marked, "bf16").features(probe), reference)
         except RuntimeError:  # OpenVINO 2026.4 cannot compile some borders between the precisions (ResNet50V2 after 6 layers)
@@ -201,12 +210,27 @@ def with_exact_layers(
     raise AssertionError("the last candidate is all layers")
 
 
+def _rounded(
+    graph: ov.Model, probe: NDArray[np.uint8], reference: NDArray[np.float32], difference: float
+) -> list[NDArray[np.float32]]:
+    """Weights rounded well, where that halves the ``difference`` that bf16 makes; else none."""
+    nearest = with_rounded_weights(graph, nearest_layers(graph))
+    by_weights = _relative(Engine(nearest, "f32").features(probe), reference)
+    if by_weights**2 < 0.75 * difference**2:  # the rest comes from activations, and errors add up by their squares
+        return []
+    # other images than those that judge: weights fit the ones they are rounded by
+    count, height, width = probe.shape[:3]
+    rounded = rounded_layers(graph, drawn_images(count, height, width, seed=ROUNDING_SEED))
+    again = _relative(Engine(with_rounded_weights(graph, rounded), "bf16").features(probe), reference)
+    return rounded if again <= difference / 2 else []
+
+
 def _relative(value: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
 
 
 def _count(graph: ov.Model) -> int:
-    return sum(operation.get_type_name() in _COMPUTING for operation in graph.get_ordered_ops())
+    return sum(operation.get_type_name() in COMPUTING for operation in graph.get_ordered_ops())
 
 
 def _mark(graph: ov.Model, layers: int) -> ov.Model:
@@ -220,7 +244,7 @@ def _mark(graph: ov.Model, layers: int) -> ov.Model:
         tree = ElementTree.parse(path)
         seen = 0
         for layer in tree.getroot().iterfind("layers/layer"):
-            seen += layer.get("type") in _COMPUTING
+            seen += layer.get("type") in COMPUTING
             if seen > layers:
                 break
             if layer.get("type") not in ("Const", "Parameter"):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 #: Of what ``convert`` makes of a network: raised when a change in it moves the features.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 
 
 @dataclass
