@@ -60,7 +60,7 @@ def check(name: str, weights: Path, named: str) -> list[dict[str, Any]]:
     """Two rows: f32 and bf16 (with the first layers that it would harm in f32, as extraction has it)."""
     import torch
 
-    from frostline.convert import FromUint8, convert_network, with_exact_layers
+    from frostline.convert import PROBE, FromUint8, convert_network, with_exact_layers
     from frostline.drawn import drawn_images
     from frostline.engine import Engine
     from frostline.models.backbones import find
@@ -78,7 +78,7 @@ def check(name: str, weights: Path, named: str) -> list[dict[str, Any]]:
     f32 = Engine(graph, "f32")
     seconds = {"f32": time.perf_counter() - started}
     started = time.perf_counter()
-    marked, exact, _ = with_exact_layers(graph, drawn_images(16, *ARRAYS))
+    marked, exact, _ = with_exact_layers(graph, drawn_images(PROBE, *ARRAYS))
     bf16 = Engine(marked, "bf16")
     seconds["bf16"] = time.perf_counter() - started
     described = {"backbone": name, "size": side, "weights": named}

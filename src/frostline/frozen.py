@@ -188,9 +188,9 @@ def converted(network: Any, preprocess: Preprocess, precision: str) -> tuple[Any
     Raises:
         RuntimeError: it cannot be compiled, or compiled it computes something else.
     """
-    from frostline.convert import checked_features, convert_network, with_exact_layers
+    from frostline.convert import PROBE, checked_features, convert_network, with_exact_layers
 
-    graph, probe = convert_network(network, preprocess), drawn_images(16, *preprocess.stored)
+    graph, probe = convert_network(network, preprocess), drawn_images(PROBE, *preprocess.stored)
     exact = checked_features(graph, network, preprocess, probe)
     return (graph, 0) if precision == "f32" else with_exact_layers(graph, probe, exact)[:2]
 

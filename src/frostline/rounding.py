@@ -3,8 +3,8 @@
 bf16 has 8 bits of precision, and an engine that computes in it rounds each weight and each bias to the nearest of its values. The
 inputs of a layer are mostly positive and much alike, so that the errors of its weights add up: what it gives is moved as a whole.
 Here each number is rounded in turn, and what is lost by it is made up for by those that are still to be rounded, in the way that
-keeps the layer's outputs on typical inputs nearest to what they were (Frantar et al. 2023, "GPTQ", section 3, after Hassibi and Stork
-1993). The bias counts as the weight of an input that is always one, and is rounded first.
+keeps the layer's outputs on typical inputs nearest to what they were (Frantar et al. 2023, "GPTQ", section 3, after Hassibi and
+Stork 1993). The bias counts as the weight of an input that is always one, and is rounded first.
 Legend: G groups, O outputs and D inputs of each, where a convolution's kernel makes k·k inputs of a channel.
 """
 
