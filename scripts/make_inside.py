@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from frostline import inside
 from frostline.calibrate import expected_calibration_error
@@ -19,11 +20,14 @@ from frostline.models.inside import compact
 from frostline.runs import SETTINGS, Run
 
 #: What the card says that a record of training cannot know.
-PURPOSE = {
+PURPOSE: dict[str, Any] = {
     "for": "A first try without training, tests and demonstrations, and features of small images (backbone cifar-fast).",
     "not_for": "Decisions of consequence; anything that is none of the ten classes, which it takes for one of them all the same; "
     "photos whose subject does not fill the picture: they are reduced to 32x32 pixels first.",
-    "licence": "Apache-2.0; trained from random weights on CIFAR-10 (Krizhevsky 2009), whose images are not contained",
+    "licences": {
+        "weights": "Apache-2.0; trained from random weights",
+        "data": "none stated by its authors (CIFAR-10, Krizhevsky 2009); its images are not contained",
+    },
 }
 
 

@@ -165,3 +165,16 @@ def test_the_one_in_the_package_answers_at_once_and_is_small(capsys):
     assert card["not_for"]
     probabilities = predictor.predict(np.zeros((2, 300, 400, 3), np.uint8))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)
+
+
+def test_the_one_in_the_package_answers_the_same_without_openvino():
+    from frostline.artifact import make_runner, read_model
+    from frostline.drawn import drawn_images
+    from frostline.onnx_engine import OnnxRunner
+
+    card, graph = read_model(inside.place())
+    images = drawn_images(20, 32, 32, seed=5)
+    found = OnnxRunner(inside.place() / "graph.onnx", 16).probabilities(images)
+    np.testing.assert_allclose(found, make_runner(graph, inside.place(), card.values, "f32").probabilities(images), atol=1e-4)
+    assert card.licences["weights"].startswith("Apache-2.0")
+    assert "CIFAR-10" in card.licences["data"]
