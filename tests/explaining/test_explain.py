@@ -251,6 +251,24 @@ def test_neither_images_nor_a_gallery(trained, photos, run, tmp_path):
     assert "There are no images there." in err
 
 
+def test_options_of_a_gallery_without_one(trained, photos, tmp_path, run):
+    for option in (["--split", "validation"], ["--count", "3"]):
+        code, _, err = run(trained("frozen"), photos, *option, "--out", tmp_path / "out")
+        assert code == 2
+        assert "go with --gallery" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(trained, photos, tmp_path, run, monkeypatch):
+    (tmp_path / "out").write_text("a file")
+    folder = trained("frozen")
+    monkeypatch.setattr("frostline.serve.predictor.Predictor.__init__", lambda *_: pytest.fail("a model was read"))
+    code, _, err = run(folder, photos, "--out", tmp_path / "out")
+    assert code == 2
+    assert "out" in err
+    assert (tmp_path / "out").read_text() == "a file"
+
+
 def test_the_galleries_of_a_run(trained, tmp_path, run):
     code, out, _ = run(trained("flattened"), "--gallery", "--count", 3, "--out", tmp_path / "out")
     assert code == 0

@@ -24,8 +24,8 @@ def explain(
     gallery: Annotated[
         bool, typer.Option("--gallery", help="Of a run: its most confident mistakes and its least certain hits, as pictures.")
     ] = False,
-    split: Annotated[str, typer.Option(help="With --gallery: the predictions to look at.")] = "test",
-    count: Annotated[int, typer.Option(min=1, help="With --gallery: pictures in each.")] = 24,
+    split: Annotated[str | None, typer.Option(help="With --gallery: the predictions to look at. Default: test.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="With --gallery: pictures in each. Default: 24.")] = None,
     precision: PrecisionOption = None,
     json: Json = False,
 ) -> None:
@@ -33,12 +33,16 @@ def explain(
     from frostline import show
     from frostline.explaining import explain as explaining
     from frostline.explaining.galleries import make_galleries
+    from frostline.files import check_place
     from frostline.serve.predictor import Predictor
 
     if gallery == bool(images):
         raise typer.BadParameter("Name images to explain, or --gallery for a run's own.")
+    if not gallery and (split is not None or count is not None):
+        raise typer.BadParameter("--split and --count go with --gallery.")
+    check_place((out if out.exists() else out.parent) / "explain.json")  # a folder is made once there is something for it
     if gallery:
-        record = make_galleries(model, data, split, count, out)
+        record = make_galleries(model, data, split or "test", count or 24, out)
         typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.galleries(record, out)
         return
     predictor = Predictor(model, precision or "auto")

@@ -114,8 +114,11 @@ def compare(
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
     from frostline.compare import distinct, pairs, stated, table
+    from frostline.files import check_place
     from frostline.runs import Run
 
+    if plot is not None:
+        check_place(output)
     opened = [Run.open(folder) for folder in runs]
     distinct(opened)
     rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
