@@ -60,6 +60,13 @@ def test_another_kind_of_picture_is_refused(tmp_path: Path) -> None:
     assert (refused.exit_code, "'speed' is not" in refused.output) == (2, True)
 
 
+def test_a_place_that_cannot_be_written_is_said_before_runs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frostline.runs.Run.open", lambda *_: pytest.fail("a run was read"))
+    refused = CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "time", "--output", str(tmp_path)])
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, OSError | SystemExit)
+
+
 def row(name: str, accuracy: float, seconds: float | None, latency: float | None) -> dict[str, Any]:
     interval = [accuracy - 0.02, accuracy + 0.01]
     return {"name": name, "accuracy": accuracy, "interval": interval, "training_seconds": seconds, "latency_ms": latency}
