@@ -175,6 +175,28 @@ def test_where_rounding_weights_well_is_enough_no_layer_stays_in_f32():
     assert marked is not graph
 
 
+class Shifted:
+    """Gives its inputs, moved by ``by`` where they are above 100."""
+
+    batch = 2
+
+    def __init__(self, by):
+        self.by, self.seen = by, 0
+
+    def features(self, images):
+        self.seen += len(images)
+        return images + self.by * (images > 100)
+
+
+def test_the_batch_that_differs_most_counts():
+    reference = np.array([[1.0], [2.0], [200.0], [200.0], [3.0], [400.0]], np.float32)
+    runs = Shifted(4.0)
+    assert convert._worst(runs, reference, reference) == pytest.approx(4 / 200)
+    assert runs.seen == 6
+    assert convert._worst(runs, reference, reference, 0.01) == pytest.approx(4 / 200)
+    assert runs.seen == 6 + 4  # the second batch was enough to know
+
+
 @needs_bf16
 def test_borders_that_do_not_compile_are_passed_over(monkeypatch):
     graph, images = convert_network(Small(uneven=True).eval(), MADE), drawn_images(16, 8, 10)
