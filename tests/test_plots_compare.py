@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from frostline.cli import app
+from frostline.cli import app, main
 from frostline.errors import UserError
 from frostline.plots_compare import _duration, accuracy_against_seconds, pareto
 
@@ -60,11 +60,15 @@ def test_another_kind_of_picture_is_refused(tmp_path: Path) -> None:
     assert (refused.exit_code, "'speed' is not" in refused.output) == (2, True)
 
 
-def test_a_place_that_cannot_be_written_is_said_before_runs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_is_said_before_runs_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("frostline.runs.Run.open", lambda *_: pytest.fail("a run was read"))
-    refused = CliRunner().invoke(app, ["compare", str(tmp_path), "--plot", "time", "--output", str(tmp_path)])
-    assert refused.exit_code != 0
-    assert isinstance(refused.exception, OSError | SystemExit)
+    monkeypatch.setattr("sys.argv", ["frostline", "compare", str(tmp_path), "--plot", "time", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert str(tmp_path) in "".join(capsys.readouterr().err.split())
 
 
 def row(name: str, accuracy: float, seconds: float | None, latency: float | None) -> dict[str, Any]:

@@ -75,6 +75,14 @@ class FeatureTable:
             out[start : start + 4096] = compressed(self.features[start : start + 4096], self.dtype, power)
         return out
 
+    def averaged(self, power: float, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(n, D) float32, the mean of ``compressed`` over the views; into ``out`` where given."""
+        if out is None:
+            out = np.empty((self.count, self.features.shape[2]), np.float32)
+        for start in range(0, self.count, 4096):
+            out[start : start + 4096] = compressed(self.features[start : start + 4096], self.dtype, power).mean(axis=1)
+        return out
+
 
 @dataclass
 class Extracted:
@@ -167,7 +175,7 @@ class _Curve:
 
     def __init__(self, found: Extracted, labels: NDArray[np.int64], stop: StopRule) -> None:
         self.found, self.labels, self.stop = found, labels, stop
-        self.features = found.validation.compressed(found.power).mean(axis=1)
+        self.features = found.validation.averaged(found.power)
         self.l2, self.searched = 0.01, 0
 
     def due(self) -> bool:

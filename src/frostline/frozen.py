@@ -190,7 +190,8 @@ def converted(network: Any, preprocess: Preprocess, precision: str) -> tuple[Any
     """
     from frostline.convert import PROBE, checked_features, convert_network, with_exact_layers
 
-    graph, probe = convert_network(network, preprocess), drawn_images(PROBE, *preprocess.stored)
+    graph = convert_network(network, preprocess)
+    probe = drawn_images(engine.BATCH if precision == "f32" else PROBE, *preprocess.stored)
     exact = checked_features(graph, network, preprocess, probe)
     return (graph, 0) if precision == "f32" else with_exact_layers(graph, probe, exact)[:2]
 

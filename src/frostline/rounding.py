@@ -78,10 +78,10 @@ def rounded_layers(graph: ov.Model, probe: NDArray[np.uint8]) -> list[NDArray[np
         graph: with an input "images".
         probe: (n, h, w, 3) uint8 images on which the inputs of its convolutions are looked at.
     """
-    layers = list(_layers(graph))
-    return [
-        rounded_weights(*each) for each in zip((layer.weights() for layer in layers), _products(graph, layers, probe), strict=True)
-    ]
+    copy = graph.clone()  # looking at its inputs adds outputs to it
+    layers = list(_layers(copy))
+    seen = zip(layers, _products(copy, layers, probe), strict=True)
+    return [rounded_weights(layer.weights(), products) for layer, products in seen]
 
 
 def with_rounded_weights(graph: ov.Model, rounded: Sequence[NDArray[np.float32]], exact: int = 0) -> ov.Model:
@@ -96,42 +96,39 @@ def with_rounded_weights(graph: ov.Model, rounded: Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution with constant weights, and the addition of a constant behind it where there is one.
+    """A convolution with constant weights, and the bias that is added behind it where there is one.
 
     Attributes:
         number: of the computing layer in the graph, from 1 on; products of matrices are counted too.
         operation: the convolution.
-        kernel: its weights' constant, ([G,] O, D / (k·k), k, k).
-        addition: the operation that adds the bias; None without.
-        bias: its constant.
+        kernel: the input of it that takes its weights, ([G,] O, D / (k·k), k, k).
+        bias: the input of an addition that takes the bias, (1, G·O, 1, 1); None without.
     """
 
     number: int
     operation: Any
     kernel: Any
-    addition: Any = None
-    bias: Any = None
+    bias: Any
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """G, O, channels of a group, and the kernel's sides."""
-        shape = list(self.kernel.get_output_shape(0))
+        shape = list(self.kernel.get_shape())
         g, o, channels, height, width = shape if self.operation.get_type_name() == "GroupConvolution" else [1, *shape]
         return g, o, channels, height, width
 
     def weights(self) -> Doubles:
         """(G, O, 1 + D): the bias, then the kernel's."""
         g, o, *_ = self.shape
-        kernel = self.kernel.data.astype(np.float64).reshape(g, o, -1)
-        bias = np.zeros((g, o, 1)) if self.bias is None else self.bias.data.astype(np.float64).reshape(g, o, 1)
+        kernel = _values(self.kernel).reshape(g, o, -1)
+        bias = np.zeros((g, o, 1)) if self.bias is None else _values(self.bias).reshape(g, o, 1)
         return np.concatenate([bias, kernel], axis=2)
 
     def replace(self, weights: NDArray[np.float32]) -> None:
         """Set what ``weights`` gives."""
-        _set(self.operation, 1, weights[:, :, 1:].reshape(self.kernel.data.shape))
-        if self.addition is not None:
-            place = 1 if self.addition.input_value(1).get_node().get_friendly_name() == self.bias.get_friendly_name() else 0
-            _set(self.addition, place, weights[:, :, 0].reshape(self.bias.data.shape))
+        _set(self.kernel, weights[:, :, 1:])
+        if self.bias is not None:
+            _set(self.bias, weights[:, :, 0])
 
     def inputs(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(G, P, 1 + D) what the kernel meets at up to ``PLACES`` places of the layer's input (1, C, h, w), and a one in front."""
@@ -152,8 +149,12 @@ def _places(count: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, PLACES)).round().astype(np.int64)
 
 
-def _set(operation: Any, place: int, values: NDArray[np.float32]) -> None:
-    operation.input(place).replace_source_output(ops.constant(np.ascontiguousarray(values)).output(0))
+def _values(port: Any) -> Doubles:
+    return np.asarray(port.get_source_output().get_node().data, np.float64)
+
+
+def _set(port: Any, values: NDArray[np.float32]) -> None:
+    port.replace_source_output(ops.constant(np.ascontiguousarray(values.reshape(list(port.get_shape())))).output(0))
 
 
 def _layers(graph: ov.Model) -> Iterator[_Layer]:
@@ -161,28 +162,27 @@ def _layers(graph: ov.Model) -> Iterator[_Layer]:
     for number, operation in enumerate(computing, 1):
         if operation.get_type_name() == "MatMul" or operation.get_attributes()["auto_pad"] != "explicit":
             continue
-        kernel = operation.input_value(1).get_node()
-        if not _constant(kernel) or len(kernel.get_output_shape(0)) != 4 + (operation.get_type_name() == "GroupConvolution"):
+        kernel = operation.input(1)
+        if not _constant(kernel) or len(kernel.get_shape()) != 4 + (operation.get_type_name() == "GroupConvolution"):
             continue
-        layer = _Layer(number, operation, kernel, *_bias_of(operation))
+        layer = _Layer(number, operation, kernel, _bias_of(operation))
         if np.prod(layer.shape[2:]) <= LARGEST:
             yield layer
 
 
-def _bias_of(operation: Any) -> Sequence[Any]:
-    """The addition of one constant for each output channel behind a convolution, and the constant; nothing where there is none."""
+def _bias_of(operation: Any) -> Any:
+    """Where one constant for each output channel is added behind a convolution: the addition's input; None where none is."""
     readers = list(operation.output(0).get_target_inputs())
     if len(readers) != 1 or (addition := readers[0].get_node()).get_type_name() != "Add":
-        return ()
-    bias = addition.input_value(1 - readers[0].get_index()).get_node()
+        return None
+    bias = addition.input(1 - readers[0].get_index())
     channels = operation.get_output_partial_shape(0)[1].get_length()
-    if not _constant(bias) or list(bias.get_output_shape(0)) != [1, channels, 1, 1]:
-        return ()
-    return addition, bias
+    return bias if _constant(bias) and list(bias.get_shape()) == [1, channels, 1, 1] else None
 
 
-def _constant(node: Any) -> bool:
-    return node.get_type_name() == "Constant" and node.get_output_element_type(0) == ov.Type.f32
+def _constant(port: Any) -> bool:
+    node = port.get_source_output().get_node()
+    return node.get_type_name() == "Constant" and port.get_element_type() == ov.Type.f32
 
 
 def _products(graph: ov.Model, layers: Sequence[_Layer], probe: NDArray[np.uint8]) -> list[Doubles]:

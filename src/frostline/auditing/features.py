@@ -22,7 +22,6 @@ from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Source
 from frostline.errors import UserError
 from frostline.feature_cache import from_stored, in_storage_type
-from frostline.features import compressed
 from frostline.files import scratch_array
 from frostline.frozen import Frozen, freeze
 from frostline.inside import check_unseen
@@ -91,9 +90,7 @@ def features_of(sets: Sequence[ImageSet], settings: Settings) -> Floats:
     power = 1.0 if any(_negative(table) for table in tables) else settings.power
     features = scratch_array((sum(map(len, sets)), frozen.width), np.dtype(np.float32))
     for table, start in zip(tables, _starts(sets), strict=True):
-        for first in range(0, table.count, CHUNK):
-            rows = table.features[first : first + CHUNK]
-            features[start + first : start + first + len(rows)] = compressed(rows, table.dtype, power).mean(axis=1)
+        table.averaged(power, features[start : start + table.count])
     return features
 
 
