@@ -237,6 +237,10 @@ def test_a_large_table_is_in_a_file(monkeypatch):
     out = np.empty((4500, 2, D), np.float32)
     assert table.compressed(0.75, out) is out
     np.testing.assert_array_equal(out, wanted)
+    mean = np.empty((4500, D), np.float32)
+    assert table.averaged(0.75, mean) is mean
+    np.testing.assert_allclose(mean, (wanted[:, 0] + wanted[:, 1]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(table.averaged(0.75), mean)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
