@@ -114,6 +114,7 @@ LAYERS = [
     "models.hub_config",
     "models.hub",
     "models.weights",
+    "models.compiled",
     "models.device",
     "models.eager",
     "explaining.galleries",

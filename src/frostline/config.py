@@ -17,6 +17,8 @@ Precision = Literal["auto", "bf16", "f32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Fit = Literal["squash", "crop", "pad"]
 Head = Literal["logistic", "ridge", "dense-a", "dense-b", "dense-c", "dense-d"]
+#: How ``torch.compile`` works: quickly, with CUDA graphs, or with a search for the fastest code; see ``models.compiled``.
+Compile = Literal["no", "default", "reduce-overhead", "max-autotune"]
 #: What can be done to the pixels of training images by name; see ``data.augment``.
 Augment = Literal["mirror", "zoom", "gamma", "contrast", "channels", "erase", "randaugment", "trivial"]
 #: Settings that do not shape what a model becomes: places, clocks and limits, what is said, the test split.
@@ -94,6 +96,7 @@ class Settings:
     ema: float = 0.0  # decay a step of the moving average of the weights, which is then judged and kept; 0: none
     soup: int = 0  # so many best epochs' weights are averaged at the end, and kept if that is better; 0: none
     dropout_share: float = 1.0  # of the epochs, from the first, in which dropout is on ("early dropout", Liu et al. 2023)
+    compile: Compile = "no"  # torch.compile's mode for the steps: minutes before the first of them, for long trainings on a GPU
 
     # pixels of training images, anew each epoch; with any of these a fine-tuning runs the whole network at every step
     mirror: bool = False  # random horizontal flips

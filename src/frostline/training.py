@@ -18,6 +18,7 @@ from frostline.data.mixing import mix
 from frostline.errors import UserError
 from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
+from frostline.models.compiled import Compiled
 from frostline.models.device import make_fabric, pick_device, pick_precision
 from frostline.models.layers import seeded, switch_dropout
 from frostline.optim import Schedule, frozen_by, make_optimizer, parameter_groups
@@ -79,6 +80,7 @@ class Training:
         frozen_by(self.trainable, settings.freezeout, 0.0)  # a wrong pattern is said before anything is trained
         self.fabric = make_fabric(self.device, self.precision)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
+        self.stepping = self.model if settings.compile == "no" else Compiled(self.fabric, network, settings.compile)
         self.loss, self.penalty = make_loss(settings, batches.labels), make_penalty(network)
         self.best = Best(network, "accuracy" if stop.stop_at is not None else settings.monitor, settings.soup)
         self.average = MovingAverage(network, settings.ema) if settings.ema else None
@@ -125,7 +127,7 @@ class Training:
         """One step down the loss of a batch (B, …), (B,): forward, backward, the optimizer; returns the loss and the logits."""
         self.optimizer.zero_grad()
         mixed, shares = mix(x, y, self.settings)
-        logits = self.model(mixed)
+        logits = self.stepping(mixed)
         loss = sum((share * self.loss(logits, labels) for labels, share in shares), logits.new_zeros((), dtype=torch.float32))
         self.fabric.backward(loss + self.penalty())
         if self.steps == 0:
