@@ -100,7 +100,7 @@ _SMALL_IMAGES: dict[str, Any] = {
 def cnn_small() -> Settings:
     """``frostline train cifar10 --recipe cnn-small``: source D's network from scratch.
 
-    6 minutes with tests running beside; 84.7 % (83.6 to 85.6, one seed).
+    8 minutes with tests running beside; 84.7 % (83.6 to 85.6, one seed).
     """
     return Settings(network="cnn-small", epochs=16, lr=0.05, shift=2, **_SMALL_IMAGES)
 
