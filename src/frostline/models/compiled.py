@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from frostline.errors import UserError
 
@@ -29,25 +30,20 @@ class Compiled:
         torch._dynamo.config.recompile_limit = MOST_PROGRAMS
         compiled: Any = torch.compile(network, mode=mode, dynamic=False)
         self.model: Any = fabric.setup_module(compiled)
-        self.worked = False
 
     def __call__(self, x: Tensor) -> Any:
         """What the network answers.
 
         Raises:
-            UserError: the first call fails to compile: there is no compiler, or the network has what it does not know.
+            UserError: it does not compile: there is no compiler, or the network has what it does not know.
         """
         torch._dynamo.maybe_mark_dynamic(x, 0)
         try:
-            answer = self.model(x)
-        except RuntimeError as error:
-            if self.worked:
-                raise
+            return self.model(x)
+        except TorchDynamoException as error:
             raise UserError(
                 "torch.compile could not compile the network.",
                 expected="a C++ compiler on a CPU, Triton on a GPU, and operations that both know",
                 received=str(error).strip().splitlines()[0][:160],
                 hint="--set compile=no, which is the default",
             ) from error
-        self.worked = True
-        return answer
