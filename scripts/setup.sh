@@ -28,6 +28,11 @@ if ! "$venv/bin/python" -c '' 2>/dev/null; then
 fi
 
 echo "Installing Frostline [$extras]: about 7 GB and two minutes the first time …"
+# The packages as they come lie in the temporary folder beside what is made of them.
+for folder in "$venv" "${TMPDIR:-/tmp}"; do
+    free=$(($(df -Pk "$folder" | awk 'NR == 2 { print $4 }') / 1048576))
+    [ "$free" -ge 12 ] || echo "Only $free GB are free on the disk of $folder: a first set-up on Linux takes 12 while it runs." >&2
+done
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint requirements.lock --editable ".[$extras]" ||
     fail "packages could not be installed (see above). The first set-up needs the package index; later ones work offline."
