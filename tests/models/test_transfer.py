@@ -227,3 +227,26 @@ def test_noise_and_dropout_of_activations_are_for_training_alone():
         with torch.no_grad():
             assert torch.equal(noisy.eval()(x), made.eval()(x))
             assert not torch.equal(noisy.train()(x), made.eval()(x))
+
+
+def test_maps_are_in_the_type_that_autocast_multiplies_and_tokens_are_left():
+    """Seen at the place of the tail: what a network joins to its maps is bf16 then, and a transformer's sum stays f32."""
+    _, line, made = trainable()
+    seen: list[torch.dtype] = []
+    made.upper.register_forward_pre_hook(lambda module, given: seen.append(given[0].dtype))
+    x = torch.randn(2, *line.shape)
+    made(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        made(x)
+    tokens = Trainable(nn.Sequential(nn.LayerNorm(8), Kept()), made.head, (5, 8))  # type: ignore[arg-type]
+    tokens.upper.register_forward_pre_hook(lambda module, given: seen.append(given[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens(torch.randn(2, 5, 8))
+    assert seen == [torch.float32, torch.bfloat16, torch.float32]
+
+
+class Kept(nn.Module):
+    """Tokens to features and a map, as an upper part gives them."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.nn.functional.pad(x.mean(1), (0, 88)), x
