@@ -44,7 +44,6 @@ FINETUNE: dict[str, dict[str, Any]] = {
     "cutmix 1": {"cutmix": 1.0},
     "focal loss": {"loss": "focal", "label_smoothing": 0.0},
     "layer decay .8": {"layer_decay": 0.8},
-    "BatchNorm trains": {"train_batchnorm": True},
     "one cached view": {"cached_views": 1, "views": 1},
     "4 cached views": {"cached_views": 4},
 }

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from drawing import tinted_folders
+from torch import fx, nn
 
 from frostline.choosing import resumed
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import entries
 from frostline.model_card import read_card
+from frostline.models.transfer import Cut, Upper
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 
@@ -338,14 +340,27 @@ def test_a_dense_head_goes_on_to_train_with_mixed_maps(splits, settings, tmp_pat
 
 
 def test_tokens_are_not_cut_and_mixed(settings):
-    from types import SimpleNamespace
+    from frostline.train_finetune import _check
 
-    from frostline.train_finetune import _check_cutmix
-
-    below = SimpleNamespace(line=SimpleNamespace(shape=(197, 384)))
-    _check_cutmix(below, settings)
+    line = Cut("blocks.3", nn.Identity(), Upper(fx.symbolic_trace(nn.Identity()), 1, 1.0), (197, 384), "")
+    _check(line, settings)
     with pytest.raises(UserError, match="cutmix mixes maps"):
-        _check_cutmix(below, settings.with_values(cutmix=1.0))
+        _check(line, settings.with_values(cutmix=1.0))
+
+
+def test_batchnorm_without_statistics_is_not_let_train(settings):
+    from frostline.train_finetune import _check
+
+    norm = nn.BatchNorm2d(4)
+    line = Cut("layer4", nn.Identity(), Upper(fx.symbolic_trace(nn.Sequential(norm)), 0, 1.0), (4, 2, 2), "")
+    asked = settings.with_values(train_batchnorm=True)
+    _check(line, asked)  # of random weights
+    nn.init.normal_(norm.bias)
+    _check(line, settings)
+    with pytest.raises(UserError, match="holds no statistics"):
+        _check(line, asked)
+    nn.init.uniform_(norm.running_var)
+    _check(line, asked)
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ from frostline.feature_cache import raw
 from frostline.frozen import Below, freeze_below
 from frostline.heads import FittedHead, fit_head
 from frostline.loop import Fitted, fit, predict_log_probs
-from frostline.models.transfer import Trainable
+from frostline.models.folded import has_no_statistics
+from frostline.models.transfer import Cut, Trainable
 from frostline.optim import parameter_groups
 from frostline.plan import make_plan, say_plan
 from frostline.progress import say
@@ -47,7 +48,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         )
     with run.timing("compile"):
         below = freeze_below(settings, splits.train.size)
-        _check_cutmix(below, settings)
+        _check(below.line, settings)
         as_pretrained = below.whole_as_pretrained()
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
         say_plan(make_plan(below, settings, splits, views), below, settings)
@@ -78,14 +79,21 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     return tuning.trained(whole, network.head, calibrated["temperature"], log_p, record, earlier=(("head", first),))
 
 
-def _check_cutmix(below: Below, settings: Settings) -> None:
-    """Said before minutes are spent on activations that cannot be mixed."""
-    if settings.cutmix and len(below.line.shape) != 3:
+def _check(line: Cut, settings: Settings) -> None:
+    """What cannot be done above this frost line is said before minutes are spent on activations."""
+    if settings.cutmix and len(line.shape) != 3:
         raise UserError(
             "cutmix mixes maps, and what passes this frost line is none.",
             expected="activations (C, h, w)",
-            received=str(below.line.shape),
+            received=str(line.shape),
             hint="--set cutmix=0, and mixup instead",
+        )
+    if settings.train_batchnorm and has_no_statistics(line.upper):
+        raise UserError(
+            "The BatchNorm of these weights cannot train: it was folded into the convolutions, and holds no statistics.",
+            expected="the means and variances of the data that the weights were trained on",
+            received="mean 0 and one variance for every channel",
+            hint="leave out train_batchnorm; or other weights of this network",
         )
 
 

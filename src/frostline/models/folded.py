@@ -32,6 +32,22 @@ def folded_batchnorm(graph: fx.GraphModule) -> Iterator[int]:
         yield len(pairs)
 
 
+def has_no_statistics(module: nn.Module) -> bool:
+    """Whether a module's BatchNorm was folded into its convolutions before its weights were saved.
+
+    Such layers only add a bias: mean 0, one variance for all channels. In training mode they would suddenly normalise. A network
+    of random weights has such statistics too, but no biases yet.
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, _Norm) and norm.affine and norm.track_running_stats]
+    return all(_blank(norm) for norm in norms) and any(bool(norm.bias.any()) for norm in norms)
+
+
+def _blank(norm: _Norm) -> bool:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return not norm.running_mean.any() and bool((norm.running_var == norm.running_var[0]).all())
+
+
 def _pairs(graph: fx.GraphModule) -> list[tuple[nn.Conv2d, _Norm]]:
     modules = dict(graph.named_modules())
     calls = [node for node in graph.graph.nodes if node.op == "call_module"]

@@ -90,8 +90,8 @@ class Lower(nn.Module):
 def _as_multiplied(maps: Tensor) -> Tensor:
     """Maps in the type in which autocast, where it is on, multiplies: that of the convolution which would be below them.
 
-    Joined to maps in f32, as in a DenseNet, or added to them, all that follows would be f32 until the next convolution in line: a
-    fine-tuned DenseNet169 then takes 1.3 times as long. Sequences of tokens stay as they are: autocast keeps a transformer's sum in f32.
+    Maps in f32 make all f32 that is joined or added to them, until the next convolution in line: DenseNet169 from its third block
+    on then takes 1.3 times as long. Sequences of tokens stay as they are: autocast keeps a transformer's sum in f32.
     """
     kind = maps.device.type
     return maps.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else maps
