@@ -1,5 +1,7 @@
 """What a training needs to go on is kept whole, and goes on as if nothing had happened."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -59,12 +61,12 @@ def network():
         return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), Dropout(0.3), nn.Linear(16, 3))
 
 
-def trained(settings, checkpoints=None, ends_after=None):
+def trained(settings, checkpoints=None, ends_after=None, spent=0.0):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(70, 1, 5)).astype(np.float32), rng.integers(0, 3, 70)
     batches = FeatureBatches(x, y, 16, seed=settings.seed, shuffle=True)
     judging = FeatureBatches(x[:30], y[:30], 16)
-    stop, rows = StopRule(), []
+    stop, rows = StopRule(started=time.monotonic() - spent), []
 
     def on_epoch(row):
         rows.append(row)
@@ -80,11 +82,12 @@ def trained(settings, checkpoints=None, ends_after=None):
 def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, ends_after):
     settings = Settings(optimizer=optimizer, lr=0.01, schedule="one-cycle", epochs=6, device="cpu", precision="f32")
     whole, wanted, rows = trained(settings)
-    _, ended, _ = trained(settings, Checkpoints(tmp_path, "x"), ends_after)
+    _, ended, _ = trained(settings, Checkpoints(tmp_path, "x"), ends_after, spent=100.0)
     assert len(ended.history) == ends_after
     assert "Ctrl-C" in ended.reason
     again, fitted, said = trained(settings, Checkpoints(tmp_path, "x"))
     assert [row["epoch"] for row in said] == [1, 2, 3, 4, 5, 6]
+    assert all(100 <= row["elapsed"] < 200 for row in said)  # what was spent before counts
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
     timed = ("seconds", "elapsed", "images_per_second")

@@ -138,6 +138,27 @@ def test_a_scratch_network_has_nothing_to_keep(values):
         settled("digits", recipe("cnn-digits"), values)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("fast-94", "noise=0.1"),
+        ("fast-94", "train_batchnorm=true"),
+        ("cnn-vgg", "cached_views=4"),
+        ("mobilenetv2-finetune", "alternate=true"),
+        ("mobilenetv2-finetune", "grow_from=20"),
+    ],
+)
+def test_what_would_do_nothing_in_this_kind_of_training_is_refused(name, text):
+    with pytest.raises(UserError, match="pretrained") as caught:
+        settings_from(name, None, [text], {})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("fast-94", "noise=0"), ("mobilenetv2-finetune", "alternate=false")])
+def test_what_does_nothing_at_its_default_may_be_given(name, text):
+    assert settings_from(name, None, [text], {}) == recipe(name)
+
+
 def test_settings_of_one_s_own_may_become_the_other_kind():
     made = settled("digits", Settings(), {"kind": "scratch", "network": "cnn-small"})
     assert (made.kind, made.network) == ("scratch", "cnn-small")

@@ -57,6 +57,12 @@ def test_a_factor_is_finite(rate):
         parameter_groups(nn.Linear(2, 2), Settings(rates=(f"*={rate}",)))
 
 
+def test_a_pattern_that_matches_nothing_is_said():
+    with pytest.raises(UserError, match="matches no parameter") as caught:
+        parameter_groups(Small(), Settings(rates=("hed.*=2", "*=1")))
+    assert "conv.weight" in str(caught.value)
+
+
 def test_muon_takes_filters_and_leaves_the_head_and_shifts_to_adam():
     network = Small()
     names = {id(parameter): name for name, parameter in network.named_parameters()}

@@ -1,6 +1,8 @@
 """Fine-tuning from the frost line, from folders of drawn images to a judged model and the stage before it."""
 
+import os
 import re
+import signal
 from contextlib import contextmanager
 
 import numpy as np
@@ -244,6 +246,30 @@ def test_what_cannot_change_is_refused(splits, settings, tmp_path):
         train(splits, settings.with_values(train_from="head", mirror=True), tmp_path / "run")
 
 
+def test_ctrl_c_before_the_first_whole_epoch_leaves_a_run_that_goes_on(splits, settings, tmp_path, monkeypatch, capsys):
+    settings, whole = settings.with_values(epochs=1), train(splits, settings.with_values(epochs=1), tmp_path / "whole")
+    real = Run.timing
+
+    @contextmanager
+    def stopping(self, name):
+        with real(self, name):
+            if name == "fit":
+                os.kill(os.getpid(), signal.SIGINT)
+            yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "timing", stopping)
+        cut = train(splits, settings, tmp_path / "cut")
+    assert "Ctrl-C" in cut.record["ended"]
+    _, saved = resumed(tmp_path / "cut", None, [], {})
+    with pytest.raises(UserError, match=r"lr: 0\.001 became 0\.5"):
+        train(splits, saved.with_values(lr=0.5), tmp_path / "cut", resume=True)
+    again = train(splits, saved, tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == whole.record["model_digest"]
+    with pytest.raises(UserError, match="a finished run"):
+        resumed(tmp_path / "cut", None, [], {})
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_path, monkeypatch, capsys):
     from collections import namedtuple
@@ -253,10 +279,15 @@ def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_pat
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 * 3.5 + 24) / 0.8)))
     run = train(splits, settings.with_values(cached_views=5, epochs=1), tmp_path / "run")
     assert "room for" in capsys.readouterr().err
-    assert 2 <= read_card(run.model_folder).values["training"]["cached_views"] < 5
+    kept = read_card(run.model_folder).values["training"]["cached_views"]
+    assert 2 <= kept < 5
     # two views are cached now: they need room once more alone, and what the cache holds of other images counts for nothing
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 + 24.5) / 0.8)))
     assert train(splits, settings.with_values(epochs=1), tmp_path / "again").scores("test")["n"] == 30
+    # with room for more, but not for all that are wanted, a run that goes on has as many as before
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 * 3.2 + 24) / 0.8)))
+    again = train(splits, settings.with_values(cached_views=5, epochs=1), tmp_path / "third")
+    assert read_card(again.model_folder).values["training"]["cached_views"] == kept
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, 1000))
     other = load_data(tinted_folders(tmp_path / "data", ["x", "y"], 20, start=900))
     with pytest.raises(UserError, match="no room for the activations"):
@@ -333,7 +364,8 @@ def test_the_record_compares_the_stages(splits, settings, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_dense_head_goes_on_to_train_with_mixed_maps(splits, settings, tmp_path):
-    run = train(splits, settings.with_values(head="dense-d", cutmix=1.0, balance="sampling", noise=0.1), tmp_path / "run")
+    values = {"head": "dense-d", "cutmix": 1.0, "balance": "sampling", "noise": 0.1, "freezeout": ("upper.*conv1*=0.5",)}
+    run = train(splits, settings.with_values(**values), tmp_path / "run")
     stages = [row.get("stage") for row in run.history() if "epoch" in row]
     assert stages == ["head", "head", None, None]
     assert run.scores("test")["n"] == 30

@@ -135,11 +135,15 @@ def views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
     dtype = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
     row = below.frozen.width * STORED[dtype].itemsize
     home().mkdir(parents=True, exist_ok=True)
-    free = OF_THE_DISK * shutil.disk_usage(home()).free
+    free, whole = OF_THE_DISK * shutil.disk_usage(home()).free, 0
     needed = 2 * row * (len(splits.train) * wanted + len(splits.validation) * settings.views)
     if needed > free:  # what is cached needs room once alone; only now is it worth reading the cache's index
-        free += row * sum(int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(wanted, dtype))
+        cached = [int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(wanted, dtype)]
+        free += row * sum(cached)
+        whole = next((view for view, rows in enumerate(cached) if rows < len(splits.train)), wanted)
     fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
+    if settings.views <= whole < fitting:
+        fitting = whole  # a run that goes on has as many as it began with, whatever the disk has room for now
     if fitting < settings.views:
         raise UserError(
             f"The disk of {home()} has no room for the activations.",

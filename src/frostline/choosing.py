@@ -12,10 +12,16 @@ from frostline.errors import UserError
 from frostline.inside import BACKBONE
 from frostline.progress import say
 from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, FINETUNE, RECIPES, recipe
+from frostline.run_folder import interrupted
 from frostline.runs import DATA, MANIFEST, SETTINGS, Run
 
 #: Settings that only a pretrained network has a use for, and that only one from random weights has.
 _ONLY: dict[str, tuple[str, ...]] = {"frozen": ("backbone", "weights", "head", "train_from"), "scratch": ("network",)}
+#: The same, but these do nothing at their defaults, and may be given so.
+_EFFECTS: dict[str, tuple[str, ...]] = {
+    "frozen": ("cached_views", "drop_activations", "noise", "layer_decay", "train_batchnorm"),
+    "scratch": ("alternate", "grow_from", "least_steps"),
+}
 
 
 def choose(asked: Mapping[str, Any], data: str = "") -> tuple[Settings, str]:
@@ -51,6 +57,8 @@ def _asks_for(kind: str, asked: Mapping[str, Any]) -> list[str]:
     """What of ``asked`` only this kind of training has a use for, as key=value texts."""
     given = {name: value for name, value in asked.items() if value not in (None, "")}
     named = [name for name in ("kind", *_ONLY[kind]) if name in given and (name != "kind" or given[name] == kind)]
+    plain = Settings()
+    named += [name for name in _EFFECTS[kind] if name in given and plain.with_values(**{name: given[name]}) != plain]
     return [f"{name}={given[name]}" for name in named]
 
 
@@ -116,14 +124,14 @@ def resumed(
 ) -> tuple[str, Settings]:
     """Data and settings of the interrupted run in ``folder``, to be given to ``train`` with ``resume``.
 
-    What else was asked for, as in ``settings_from``, may not change anything. A run that was stopped before its first whole epoch
-    begins anew, with what was cached.
+    What else was asked for, as in ``settings_from``, may not change anything. A run that was stopped before its first whole epoch,
+    be it by Ctrl-C, begins anew, with what was cached.
 
     Raises:
         UserError: no run that can go on, other data, or changed settings, which are listed.
     """
     run = Run(folder)
-    finished = (folder / MANIFEST).exists() and not run.checkpoints_folder.is_dir()
+    finished = (folder / MANIFEST).exists() and not run.checkpoints_folder.is_dir() and not interrupted(folder)
     if finished or not (folder / DATA).is_file() or not (folder / SETTINGS).is_file():
         received = "a finished run" if finished else "no run, or one that was stopped before it had read its data"
         raise UserError(f"There is nothing to resume in {folder}.", expected="a run that was interrupted", received=received)
@@ -132,11 +140,16 @@ def resumed(
         raise UserError("A run goes on with the data it began with.", expected=source, received=data)
     saved = Settings().with_values(**run.read(SETTINGS))
     asked = saved.with_toml(config) if config is not None else saved
-    before, after = saved.as_dict(), asked.with_assignments(assignments).with_values(**values).as_dict()
+    check_same(saved, asked.with_assignments(assignments).with_values(**values))
+    return source, saved
+
+
+def check_same(saved: Settings, asked: Settings) -> None:
+    """A run that goes on may not be asked for other settings: a ``UserError`` lists those that changed."""
+    before, after = saved.as_dict(), asked.as_dict()
     changed = [f"{name}: {before[name]!r} became {after[name]!r}" for name in before if before[name] != after[name]]
     if changed:
         raise UserError("A run goes on with the settings it began with.", received="; ".join(changed), hint="leave them out")
-    return source, saved
 
 
 def settings_from(

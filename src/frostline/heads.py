@@ -161,7 +161,8 @@ def _dense(
     train = from_stored(found.train.features, found.train.dtype)
     validation = from_stored(found.validation.features, found.validation.dtype)
     patience = PATIENCE if settings.patience < 0 else settings.patience
-    settings = settings.with_values(cutmix=0.0, patience=patience)  # cutmix: of a fine-tuning's maps, and features are none
+    # cutmix and freezeout are of a fine-tuning's maps and layers, of which a head on features has none
+    settings = settings.with_values(cutmix=0.0, freezeout=(), patience=patience)
     balanced = settings.balance == "sampling"
     batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
     judging = FeatureBatches(validation, judged, 4096, device=device)

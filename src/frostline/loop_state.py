@@ -133,12 +133,15 @@ class Sums:
         self.sizes.append(len(labels))
         self.rates.append(rate)
 
-    def check(self, epoch: int) -> None:
-        """Look at the losses not yet looked at: the first that is not finite is a ``UserError`` that names its step."""
+    def check(self, epoch: int, lr: float) -> None:
+        """Look at the losses not yet looked at: the first that is not finite is a ``UserError`` that names its step.
+
+        ``lr``: the learning rate that the schedule began with.
+        """
         bad = (~torch.stack(self.losses[self.looked :]).isfinite()).nonzero()
         if len(bad):
             step = self.looked + int(bad[0])
-            diverged(f"The training loss became {float(self.losses[step]):g}", epoch, step + 1, self.rates[step])
+            diverged(f"The training loss became {float(self.losses[step]):g}", epoch, step + 1, self.rates[step], lr)
         self.looked = len(self.losses)
 
     def row(self) -> Row:
@@ -148,10 +151,13 @@ class Sums:
         return {"lr": self.rates[-1], "train_loss": mean, "train_accuracy": int(torch.stack(self.hits).sum()) / sum(self.sizes)}
 
 
-def diverged(what: str, epoch: int, step: int, rate: float) -> None:
-    """Raise the ``UserError`` for a training that has left the finite numbers, in this epoch and step (counted from 0, 1)."""
+def diverged(what: str, epoch: int, step: int, rate: float, lr: float) -> None:
+    """Raise the ``UserError`` for a training that has left the finite numbers, in this epoch and step (counted from 0, 1).
+
+    ``rate`` is the step's, which the schedule and a factor of the settings' ``rates`` have made of ``lr``.
+    """
     raise UserError(
         f"{what} in epoch {epoch + 1}, step {step}, at a learning rate of {rate:g}.",
         expected="a finite loss",
-        hint=f"a smaller learning rate, for example --set lr={rate / 10:g}",
+        hint=f"a smaller learning rate, for example --set lr={lr / 10:g}",
     )

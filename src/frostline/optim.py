@@ -60,9 +60,15 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
         backbone: timm's network, a part of which ``network`` is; needed where ``layer_decay`` is not 1.
 
     Raises:
-        UserError: a name that no pattern matches, a pattern that cannot be read, or a backbone whose layers timm does not order.
+        UserError: a name that no pattern matches, a pattern that matches none or cannot be read, or a backbone whose layers timm
+            does not order.
     """
     rules = [_rule(text) for text in settings.rates]
+    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    for pattern, _ in rules[:-1]:  # the last one, usually *, is for what is left
+        if not any(fnmatchcase(name, pattern) for name in names):
+            shown = ", ".join([*names[:3], *names[-2:]])
+            raise UserError("A pattern of 'rates' matches no parameter.", expected=f"names such as {shown}", received=pattern)
     decays = _layer_decays(backbone, settings.layer_decay) if settings.layer_decay != 1 else {}
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
@@ -186,10 +192,10 @@ class Schedule:
         self.steps += 1
         self._set(max(self.steps, int(spent * self.total)))
 
-    def go_on(self, steps: int) -> None:
-        """To the rates after so many steps, as if they had been made."""
+    def go_on(self, steps: int, spent: float = 0.0) -> None:
+        """To the rates after so many steps, as if they had been made; ``spent`` as in ``step``."""
         self.steps = steps
-        self._set(steps)
+        self._set(max(steps, int(spent * self.total)))
 
     def _set(self, step: int) -> None:
         factor = rate(self.name, min(step, self.total - 1), self.total, self.warmup)

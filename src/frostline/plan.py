@@ -17,9 +17,10 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.frozen import Below
 from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
+from frostline.models.heads import make_head
 from frostline.models.traced import short_path
 from frostline.models.transfer import Trainable
-from frostline.optim import parameter_groups
+from frostline.optim import frozen_by, parameter_groups
 from frostline.progress import say
 
 #: Blocks of images through the frozen part that are timed, after as many that are not.
@@ -107,8 +108,10 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
     batch = min(settings.batch_size, 64)
     with torch.inference_mode():
         width = line.upper.eval()(torch.zeros(1, *line.shape))[0].shape[1]
-    network = Trainable(line.upper, nn.Linear(width, classes), line.shape, settings.train_batchnorm).to(device)
-    groups = parameter_groups(network, settings.with_values(layer_decay=1.0))
+    head = nn.Linear(width, classes) if settings.head == "logistic" else make_head(settings.head, width, classes)
+    network = Trainable(line.upper, head, line.shape, settings.train_batchnorm).to(device)
+    groups = parameter_groups(network, settings, getattr(below.loaded.network, "network", None))
+    frozen_by((name for name, _ in network.named_parameters()), settings.freezeout, 0.0)  # a wrong pattern is said at once
     if not groups:
         raise UserError("There is nothing to train: 'rates' freezes every parameter.", received=", ".join(settings.rates))
     trained = {id(parameter) for group in groups for parameter in group["params"]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frostline.choosing import settled_for_data
+from frostline.choosing import check_same, settled_for_data
 from frostline.config import Settings
 from frostline.data.edits import edited
 from frostline.data.imageset import Source, Splits
@@ -15,7 +15,7 @@ from frostline.data.sources import load_source
 from frostline.data.splits import split
 from frostline.errors import UserError
 from frostline.run_folder import check_place
-from frostline.runs import DATA, Run
+from frostline.runs import DATA, SETTINGS, Run
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,12 @@ def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwri
     Nothing is written to ``folder``, so what is there stays as it is where this fails.
 
     Raises:
-        UserError: a folder that the run may not take, data or weights that cannot be had, other data than a run that goes on had.
+        UserError: a folder that the run may not take, data or weights that cannot be had, or other data or settings than a run that
+            goes on had.
     """
     check_place(folder, overwrite, resume)
+    if resume and (folder / SETTINGS).is_file():
+        check_same(Settings().with_values(**Run(folder).read(SETTINGS)), settings)
     started = time.monotonic()
     source, splits = _loaded(data, settings)
     seconds = time.monotonic() - started

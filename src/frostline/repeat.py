@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from frostline.files import write_json
 from frostline.metrics import score
 from frostline.predictions import Predictions
 from frostline.progress import say
+from frostline.run_folder import interrupted
 from frostline.runs import DATA, MANIFEST, SETTINGS, Run
 from frostline.verified import check_record, verified
 
@@ -64,11 +66,12 @@ def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options:
 def _one(data: Any, settings: Settings, out: Path, options: dict[str, Any]) -> Run:
     folder = out / f"seed-{settings.seed}"
     run = Run.open(folder) if (folder / MANIFEST).exists() else None  # a damaged one is an error, and stays
-    if run is None or _interrupted(run):
-        go_on = Run(folder).checkpoints_folder.is_dir()
-        run = train(data, settings, folder, resume=go_on, overwrite=run is not None, **options)
-        if _interrupted(run):
-            raise UserError("Interrupted: no spread is computed of a training that was cut short.", hint="the same command goes on")
+    if run is None or interrupted(folder):
+        go_on = run is not None or Run(folder).checkpoints_folder.is_dir()
+        run = train(data, settings, folder, resume=go_on, **options)
+        if interrupted(folder):
+            hint = f"the same command with --out {quote(str(out))} goes on"
+            raise UserError("Interrupted: no spread is computed of a training that was cut short.", hint=hint)
         return run
     if settings != Settings().with_values(**run.read(SETTINGS)):
         raise UserError(f"{run.folder} holds a finished run with other settings.", hint="another folder for --out")
@@ -119,10 +122,6 @@ def _check_the_same(runs: list[Run], predictions: list[Predictions]) -> None:
                 received=f"fingerprint {other}",
                 hint="another folder for --out, and data that stay as they are",
             )
-
-
-def _interrupted(run: Run) -> bool:
-    return "Ctrl-C" in str(run.record.get("ended", ""))
 
 
 def spread(values: list[float]) -> dict[str, Any]:

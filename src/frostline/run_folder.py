@@ -9,6 +9,7 @@ comes to nothing. Killed at any moment, the folder tells what is what:
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Container
 from pathlib import Path
@@ -40,7 +41,7 @@ def check_place(folder: Path, overwrite: bool = False, resume: bool = False) -> 
     Args:
         folder: need not be there.
         overwrite: a run in it may be replaced.
-        resume: one with checkpoints may go on.
+        resume: one with checkpoints may go on, and one that Ctrl-C has ended.
 
     Raises:
         UserError: it holds other things, a finished run, or an interrupted one that can go on; or it cannot be read.
@@ -48,10 +49,11 @@ def check_place(folder: Path, overwrite: bool = False, resume: bool = False) -> 
     try:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
         can_go_on = bool(checkpoints(folder))
+        cut_short = interrupted(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
     _refuse_others(folder, names)
-    if MANIFEST in names and not (overwrite or (resume and can_go_on)):
+    if MANIFEST in names and not (overwrite or (resume and (can_go_on or cut_short))):
         raise UserError(f"{folder} holds a finished run.", hint="another folder for --out, or --overwrite to replace it")
     if MANIFEST not in names and can_go_on and not (overwrite or resume):
         raise UserError(
@@ -77,6 +79,14 @@ def checkpoints(folder: Path) -> set[str]:
     """The names of the checkpoints of the run in this folder; half-written ones do not count."""
     kept = folder / CHECKPOINTS
     return {entry.name for entry in kept.iterdir() if not entry.name.startswith(".")} if kept.is_dir() else set()
+
+
+def interrupted(folder: Path) -> bool:
+    """Whether the finished run in this folder was ended by Ctrl-C; false where there is none."""
+    try:
+        return "Ctrl-C" in str(json.loads((folder / MANIFEST).read_text("utf-8"))["record"].get("ended", ""))
+    except (FileNotFoundError, ValueError, LookupError, AttributeError):
+        return False
 
 
 def lock(folder: Path) -> int:

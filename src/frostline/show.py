@@ -113,7 +113,10 @@ def trials(rows: Iterable[Mapping[str, Any]], folder: Path, data: str, recipe: s
     console.print(table)
     console.print(f"All of them: {folder / 'trials.csv'}, and as a picture {folder / 'trials.png'}.")
     console.print("Type next:")
-    console.print(f"  frostline train {quote(data)} --recipe {recipe} --config {quote(str(folder / 'best.toml'))}")
+    from frostline.recipes import RECIPES
+
+    named = f" --recipe {recipe}" if recipe in RECIPES else ""
+    console.print(f"  frostline train {quote(data)}{named} --config {quote(str(folder / 'best.toml'))}")
 
 
 def scores(record: Mapping[str, Any]) -> None:

@@ -89,6 +89,11 @@ class Training:
         self.rates: Row = {}  # what the learning-rate finder found
         self.steps, self.started = 0, time.monotonic()
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the settings, or what the finder found in its place."""
+        return float(self.rates.get("lr", self.settings.lr))
+
     def state(self) -> State:
         """All that the next epoch depends on beside the data and the settings; random numbers begin anew with every epoch."""
         tensors, kept = self.best.state()
@@ -103,7 +108,8 @@ class Training:
                 else:
                     numbers[name] = value
         values = {"steps": self.steps, "history": self.history, "best": kept, "optimizer": numbers}
-        return State(tensors, {**values, "base": self.schedule.base, "rates": self.rates})
+        clock = {"elapsed": self.stop.elapsed(), "began": self.began}
+        return State(tensors, {**values, "base": self.schedule.base, "rates": self.rates, "clock": clock})
 
     def go_on(self, saved: State) -> None:
         """To where ``state`` was taken."""
@@ -119,7 +125,10 @@ class Training:
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
         self.steps = int(saved.values["steps"])
         self.schedule.base, self.rates = saved.values["base"], saved.values["rates"]
-        self.schedule.go_on(self.steps)
+        clock = saved.values["clock"]  # what was spent before counts: for the record, the budget and the schedule that follows it
+        self.stop.started -= clock["elapsed"]
+        self.began = clock["began"]
+        self.schedule.go_on(self.steps, self.stop.spent(self.began))
         self.history = saved.values["history"]
         self.started = time.monotonic() - self.history[-1]["seconds"]
 
@@ -181,7 +190,7 @@ class Training:
             bar.advance(len(y))
             last = self.stop.check()
             if last or len(sums.losses) % look == 0 or len(sums.losses) == len(self.batches):
-                sums.check(number)
+                sums.check(number, self.lr)
             if last:
                 break
         return {"steps": self.steps, **sums.row(), "images_per_second": sum(sums.sizes) / (time.monotonic() - started)}
@@ -201,7 +210,7 @@ class Training:
     def _judged(self, row: Row) -> Row:
         row = {**row, **self.validate()}
         if not math.isfinite(row["validation_loss"]):
-            diverged("The validation loss is not finite after training", row["epoch"] - 1, self.steps, row["lr"])
+            diverged("The validation loss is not finite after training", row["epoch"] - 1, self.steps, row["lr"], self.lr)
         row |= {"seconds": time.monotonic() - self.started, "elapsed": round(self.stop.elapsed(), 1)}
         self.best.offer(row)
         return row

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from frostline.errors import UserError
 from frostline.experiment import trained_on
 from frostline.files import digest_json, write_text
 from frostline.progress import say
-from frostline.recipes import model_name
+from frostline.recipes import RECIPES, model_name, recipe
 from frostline.runs import Run
 from frostline.stopping import StopRule
 
@@ -59,19 +59,28 @@ STUDY, TRIALS, PICTURE, BEST = "study.db", "trials.csv", "trials.png", "best.tom
 
 @dataclass
 class _Reporting(StopRule):
-    """A stop rule that tells Optuna of every validation accuracy, and ends what is not promising."""
+    """A stop rule that tells Optuna of every epoch, and ends what is not promising."""
 
     trial: Any = None
-    reports: int = 0
     pruned: bool = False
 
-    def check(self, accuracy: float | None = None) -> bool:
-        if accuracy is not None:
-            self.trial.report(accuracy, self.reports)
-            self.reports += 1
-            if self.trial.should_prune():
-                self.pruned, self.reason = True, "pruned: worse than the median of earlier trials"
-        return super().check(accuracy)
+    def report(self, row: Mapping[str, Any]) -> None:
+        """Take up a row of the history; only epochs of what the trials are about can be compared, not those of a head before it."""
+        if "epoch" not in row or "stage" in row:
+            return
+        self.trial.report(row["validation_accuracy"], row["epoch"])
+        if self.trial.should_prune():
+            self.pruned, self.reason = True, "pruned: worse than the median of earlier trials"
+
+
+class _Watched(Run):
+    """A run whose history the stop rule sees."""
+
+    stop: _Reporting
+
+    def add_history(self, row: Mapping[str, Any]) -> None:
+        super().add_history(row)
+        self.stop.report(row)
 
 
 def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], count: int, out: Path) -> list[dict[str, Any]]:
@@ -157,10 +166,11 @@ def _given_up(study: Any, trial: Any) -> bool:
     return True
 
 
-def _accuracy(splits: Splits, settings: Settings, stop: StopRule, folder: Path) -> float:
+def _accuracy(splits: Splits, settings: Settings, stop: _Reporting, folder: Path) -> float:
     """Validation accuracy of a training whose traces are then removed: a tuning keeps numbers, not models."""
     try:
-        with Run.create(folder, overwrite=True) as run:
+        with _Watched.create(folder, overwrite=True) as run:
+            run.stop = stop
             return float(trained_on(splits, settings, run, stop).record["validation_accuracy"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -211,11 +221,13 @@ def _write(rows: list[dict[str, Any]], study: Any, settings: Settings, out: Path
 
 
 def _toml(settings: Settings, found: dict[str, Any], why: str) -> str:
-    """What was found, as settings over the recipe's."""
-    values = settings.with_values(**found).as_dict()
-    lines = [f"# Over the recipe {settings.recipe}; {why}"]
-    for name in found:
-        value = values[name]
+    """What was found, and all else that the search had set, as settings over the recipe's: the same training again."""
+    known = settings.recipe in RECIPES
+    base = (recipe(settings.recipe) if known else Settings(recipe=settings.recipe)).as_dict()
+    lines = [f"# Over {'the recipe ' + settings.recipe if known else 'no recipe'}; {why}"]
+    for name, value in settings.with_values(**found).as_dict().items():
+        if name not in found and value == base[name]:
+            continue
         text = f"[{', '.join(map(_quoted, value))}]" if isinstance(value, tuple | list) else _quoted(value)
         lines.append(f"{name} = {text}")
     return "\n".join(lines) + "\n"
