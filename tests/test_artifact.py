@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 
 import numpy as np
 import pytest
@@ -47,6 +48,11 @@ def test_what_is_written_is_read(folder):
     images = drawn_images(40, 8, 8)
     np.testing.assert_allclose(Compiled(graph, "f32").probabilities(images), probabilities(images), atol=1e-5)
     assert seen_digests(folder) == SEEN
+
+
+def test_whoever_may_read_one_file_may_read_all(folder):
+    """A service in a container runs as nobody in particular."""
+    assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}) == 1
 
 
 def test_writing_twice_gives_the_same_digest_and_the_same_bytes(written, tmp_path):

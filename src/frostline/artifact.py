@@ -62,6 +62,7 @@ def write_model(
         exact = make_runner(written, fresh, card, "f32") if written is not None and card["precision"] != "f32" else None
         write_selftest(fresh, runner, card["preprocess"]["stored"], exact)
         np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
+        shutil.copymode(fresh / SEEN, fresh / WEIGHTS)  # safetensors lets nobody else read what it writes
         values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
         write_json(fresh / CARD, {**values, "digest": digest})

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from frostline.data.imageset import ImageSet
 from frostline.errors import UserError
 from frostline.model_card import CARD, WEIGHTS, read_card, seen_digests
+from frostline.model_files import check_files
 
 #: What names the model in place of a folder, and the backbone made of it.
 MODEL, BACKBONE = "inside", "cifar-fast"
@@ -34,6 +35,17 @@ def folder() -> Path:
     if not (place() / CARD).is_file():
         raise UserError("This copy of Frostline has no classifier inside.", expected=str(place()), hint="--model RUN")
     return place()
+
+
+def checked() -> Path:
+    """As ``folder``, after every file in it was found to be what its card says; a ``UserError`` where one is not."""
+    check_files(folder(), read_card(folder()).values["files"])
+    return folder()
+
+
+def is_it(digest: str) -> bool:
+    """Whether a model of this digest is the one in the package, wherever its folder lies."""
+    return (place() / CARD).is_file() and digest == read_card(place()).digest
 
 
 def shared(weights: Mapping[str, NDArray[Any]], graph: bytes) -> dict[str, list[Any]]:
@@ -59,7 +71,7 @@ def weights(model: Path) -> dict[str, NDArray[np.float32]]:
 
 def seen_by(backbone: str) -> set[bytes]:
     """Digests of the images that a backbone is known to have been trained on."""
-    return seen_digests(folder()) if backbone == BACKBONE else set()
+    return seen_digests(checked()) if backbone == BACKBONE else set()
 
 
 def check_unseen(images: ImageSet, backbone: str) -> None:

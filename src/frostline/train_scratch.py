@@ -97,9 +97,16 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
 
     Epochs are told apart by the image's own view: six views of 5,000 images would cost as much as a third of an epoch each time.
     """
+    if splits.train.size and settings.image_size and splits.train.size != (settings.image_size,) * 2:
+        height, width = splits.train.size
+        raise UserError(
+            "A network from scratch sees images of one small size as they are.",
+            expected=f"image_size=0, for images of {height}×{width}",
+            received=f"image_size={settings.image_size}",
+            hint="leave it out: it is for photos, which are brought to that size",
+        )
     stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
-    size = (settings.image_size,) * 2 if settings.image_size and splits.train.size is None else stored
-    plain = Preprocess(size=size, stored=stored, fit=settings.fit)
+    plain = Preprocess(size=stored, stored=stored, fit=settings.fit)
     train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))
     mean, std = _statistics(train)
     common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
@@ -118,7 +125,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     judging, served = (
         ArrayBatches(validation, splits.validation.labels, JUDGED // views, views=views, **common) for views in (1, settings.views)
     )
-    return Preprocess(size=size, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging, served
+    return Preprocess(size=stored, stored=stored, fit=settings.fit, mean=mean, std=std), batches, judging, served
 
 
 def batch_size(images: int, size: tuple[int, int], settings: Settings) -> int:

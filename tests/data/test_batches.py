@@ -87,6 +87,17 @@ def test_training_visits_every_row_once_an_epoch_in_a_new_order():
     assert first != second
 
 
+@pytest.mark.parametrize(("rows", "sizes"), [(9, [4, 5]), (10, [4, 4, 2]), (5, [5]), (1, [1])])
+def test_no_batch_of_training_has_one_row(rows, sizes):
+    features, labels = np.zeros((rows, 1, 3), np.float32), np.arange(rows)
+    training = FeatureBatches(features, labels, 4, shuffle=True)
+    found = [y for _, y in training.epoch(0)]
+    assert ([len(y) for y in found], len(training)) == (sizes, len(sizes))
+    assert sorted(torch.cat(found).tolist()) == list(range(rows))
+    judging = FeatureBatches(features, labels, 4)
+    assert [len(y) for _, y in judging.epoch(0)] == [4] * (rows // 4) + [rows % 4] * bool(rows % 4)
+
+
 def test_an_epoch_depends_on_seed_and_number_alone():
     options = {"shuffle": True, "augmentations": (Mirror(), Shift(1))}
     torch.manual_seed(1)

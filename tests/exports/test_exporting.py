@@ -130,6 +130,13 @@ class TestFailures:
             assert "not made by an export" in caught.value.hint
         assert (target / "photo.jpg" if kind == "folder" else target).read_text() == "mine"
 
+    def test_a_trained_model_is_never_replaced(self, toy, tmp_path):
+        trained = write_toy(tmp_path / "run" / "model")
+        for to in ("openvino", "int8"):
+            with pytest.raises(UserError, match="is there already"):
+                export(toy, to, trained, overwrite=True, data="digits")
+        assert (trained / "model.json").is_file()
+
     def test_an_unknown_form(self, toy):
         with pytest.raises(UserError, match="no such form") as caught:
             export(toy, "onx")

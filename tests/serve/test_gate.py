@@ -115,6 +115,19 @@ def test_other_pages_may_not_call_it_unless_told(predictor):
         assert "access-control-allow-origin" not in client.get("/healthz", headers={"origin": "https://other.org"}).headers
 
 
+def test_a_page_that_may_call_it_may_send_its_key(predictor):
+    """The browser asks before, without the key."""
+    settings = ServeSettings(cors_origins=("https://example.org",), api_key="secret")
+    asked = {"origin": "https://example.org", "access-control-request-method": "POST"}
+    wanted = "x-api-key, authorization, content-type, inference-header-content-length"
+    with TestClient(create_app({"toy": predictor}, settings)) as client:
+        answer = client.options("/predict", headers={**asked, "access-control-request-headers": wanted})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://example.org")
+        assert client.options("/predict", headers={**asked, "access-control-request-headers": "x-other"}).status_code == 400
+        refused = client.get("/model", headers={"origin": "https://example.org"})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://example.org")
+
+
 def test_a_browser_is_asked_by_one_challenge(client):
     """Chromium reads one challenge in a header line, and asks nobody where there are two."""
     assert client.get("/model").headers.get_list("www-authenticate") == ['Basic realm="Frostline"']

@@ -1,5 +1,6 @@
 """What of Gradio is reachable: exactly what the page needs."""
 
+import asyncio
 import json
 
 import pytest
@@ -27,7 +28,12 @@ def client(folder):
         return PlainTextResponse(await request.body())
 
     inner = Starlette(routes=[Route("/{path:path}", echo, methods=["GET", "POST", "PUT", "DELETE"])])
-    return TestClient(Guard(inner, folder=folder, largest_upload=1000, most_kept=2000))
+    return TestClient(guard(inner, folder))
+
+
+def guard(inner, folder, timeout_s=30.0, lifetime_s=60.0):
+    sizes = {"largest_upload": 1000, "most_kept": 2000}
+    return Guard(inner, folder=folder, received=folder, lifetime_s=lifetime_s, timeout_s=timeout_s, **sizes)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,69 @@ def test_uploads_are_bounded(client, folder):
     full = client.post("/gradio_api/upload", content=b"x" * 900)
     assert (full.status_code, full.headers["retry-after"]) == (503, "60")
     assert kept(folder) == 1504
+
+
+def test_an_upload_in_chunks_has_no_length_whatever_it_says(client):
+    headers = {"Content-Length": "1", "Transfer-Encoding": "chunked"}
+    assert client.post("/gradio_api/upload", content=iter([b"x" * 5000]), headers=headers).status_code == 411
+
+
+def posted(path, size):
+    return {"type": "http", "method": "POST", "path": path, "headers": [(b"content-length", str(size).encode())]}
+
+
+def test_uploads_on_their_way_have_room_reserved(folder):
+    """A third that would fit alone is refused while the others arrive."""
+
+    async def both():
+        go_on, answers = asyncio.Event(), []
+
+        async def slow(scope, receive, send):
+            await go_on.wait()
+
+        async def nothing():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            answers.append(message)
+
+        guarded = guard(slow, folder)
+        first = asyncio.create_task(guarded(posted("/gradio_api/upload", 900), nothing, send))
+        second = asyncio.create_task(guarded(posted("/gradio_api/upload", 900), nothing, send))
+        await asyncio.sleep(0)
+        await guarded(posted("/gradio_api/upload", 500), nothing, send)
+        go_on.set()
+        await asyncio.gather(first, second)
+        assert guarded.announced == 0
+        return answers
+
+    assert [message["status"] for message in asyncio.run(both()) if "status" in message] == [503]
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_that_does_not_come_is_not_waited_for(folder, path):
+    async def wait():
+        answers, reads = [], []
+
+        async def reading(scope, receive, send):
+            while (message := await receive())["type"] != "http.disconnect":
+                reads.append(message)
+            (folder / "part").write_bytes(b"part")
+            raise RuntimeError("the client has gone")
+
+        async def never():
+            await asyncio.sleep(3600)
+
+        async def send(message):
+            answers.append(message)
+
+        guarded = guard(reading, folder, timeout_s=0.02, lifetime_s=0.05)
+        await guarded(posted(path, 10), never, send)
+        await asyncio.sleep(0.3)  # what was left of an upload is swept
+        return [message["status"] for message in answers if "status" in message]
+
+    assert asyncio.run(wait()) == [408]
+    assert not (folder / "part").exists()
 
 
 def test_a_websocket_is_closed(client):

@@ -52,6 +52,23 @@ def test_a_huge_list_of_members_is_not_read(tmp_path, monkeypatch):
     assert reason.startswith("over-large: a list of members of")
 
 
+@pytest.mark.parametrize("how", ["64-bit", "a comment", "an end in the end"])
+def test_the_list_s_size_is_read_where_zipfile_reads_it(tmp_path, how):
+    """An end that says nothing, and what ``zipfile`` believes instead."""
+    path = packed(tmp_path / "a.zip", **{f"{number}.jpg": b"" for number in range(50)})
+    data = path.read_bytes()
+    size = int.from_bytes(data[-10:-6], "little")
+    if how == "64-bit":
+        path.write_bytes(data[:-22] + b"PK\6\7" + bytes(16) + data[-22:-10] + bytes(4) + data[-6:])
+        assert page_uploads._listed(path) > page_uploads.MOST_LISTED
+    elif how == "a comment":
+        path.write_bytes(data[:-2] + b"\4\0nice")
+        assert page_uploads._listed(path) == size
+    else:  # the place of the list, which a reader that takes the last one it finds would take for another end
+        path.write_bytes(data[:-6] + b"PK\5\6" + data[-2:])
+        assert page_uploads._listed(path) == size
+
+
 def test_an_archive_inside_the_name_of_another_keeps_no_server_path(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK\5\6")
     assert str(tmp_path) not in str(told([("x.zip", tmp_path / "x.zip")]))

@@ -169,7 +169,12 @@ REFUSED = [
     pytest.param({"inputs": [tensor(data=[0.5] * 192)]}, "0 to 255", id="fractions"),
     pytest.param({"inputs": [tensor(data=["1"] * 192)]}, "0 to 255", id="texts"),
     pytest.param({"inputs": [tensor(data=[10**30] * 192)]}, "0 to 255", id="huge numbers"),
-    pytest.param({"inputs": [tensor(data=[])]}, "0 to 255", id="empty"),
+    pytest.param({"inputs": [tensor(data=[])]}, "fill", id="empty"),
+    pytest.param(
+        {"inputs": [tensor(data=["a" * 40_000] + [""] * 150_000)]}, "0 to 255", id="texts that would be 24 GB of one array"
+    ),
+    pytest.param({"inputs": [tensor(data=[1] * 150_000)]}, "fill", id="long"),
+    pytest.param({"inputs": [tensor(data=[True] * 192)]}, "0 to 255", id="truths"),
     pytest.param({"inputs": [tensor(parameters=BYTES_OF)]}, "binary_data_size", id="size without bytes"),
     pytest.param({"inputs": [tensor(parameters={"binary_data_size": "9"})]}, "binary_data_size", id="size as text"),
     pytest.param({"inputs": [tensor()], "outputs": [{"name": "logits"}]}, "no such output", id="output"),
@@ -209,6 +214,11 @@ def test_elements_that_do_not_fit(client, count, blob):
     assert "so many elements" in answer.json()["error"]
 
 
+def test_half_a_surrogate_pair_comes_back_as_it_was(client):
+    answer = client.post(INFER, content=json.dumps({"inputs": [tensor()], "id": "\ud800"}))
+    assert (answer.status_code, answer.json()["id"]) == (200, "\ud800")
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "99999999", "9" * 40, ""])
 def test_a_header_length_that_is_none(client, length):
     answer = client.post(INFER, json={"inputs": [tensor()]}, headers={"Inference-Header-Content-Length": length})
@@ -226,7 +236,13 @@ def test_too_many_images(client):
 
 
 def test_a_busy_service_says_so_in_the_protocols_words(predictor):
-    with TestClient(create_app({"toy": predictor}, ServeSettings(queue_size=1))) as client:
-        answer = client.post(INFER, json={"inputs": [tensor(shape=[2, 8, 8, 3], data=[0] * 384)]})
+    app = create_app({"toy": predictor}, ServeSettings(queue_size=2))
+    with TestClient(app) as client:
+        two = {"inputs": [tensor(shape=[2, 8, 8, 3], data=[0] * 384)]}
+        with app.state.service.models["toy"].batcher.claim(1):
+            answer = client.post(INFER, json=two)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "busy" in answer.json()["error"]
+        assert client.post(INFER, json=two).status_code == 200
+        more = client.post(INFER, json={"inputs": [tensor(shape=[3, 8, 8, 3], data=[0] * 576)]})
+        assert (more.status_code, "retry-after" in more.headers) == (413, False)  # there would never be room

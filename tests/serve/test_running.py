@@ -121,6 +121,12 @@ def test_a_folder_whose_name_has_an_equals_sign(tmp_path):
     assert running.named([str(tmp_path / "a=b")]) == (("a-b", str(tmp_path / "a=b")),)
 
 
+def test_a_model_that_is_none_is_said_once_by_several_processes(tmp_path):
+    wrong = running.Application((("toy", str(tmp_path / "none")),), "auto", ServeSettings(workers=2, port=0))
+    with pytest.raises(UserError, match="model"):
+        running.serve(wrong)
+
+
 def test_an_address_that_is_taken(folder):
     with contextlib.closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))

@@ -72,7 +72,12 @@ class OrderedRows:
         self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
 
     def __len__(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return -(-self.rows // self.batch_size) - self._one_is_left
+
+    @property
+    def _one_is_left(self) -> bool:
+        """Whether a last batch would have one row, in training: BatchNorm has no statistics of one row. It joins the one before."""
+        return self.shuffle and self.rows > self.batch_size and self.rows % self.batch_size == 1
 
     def order(self, drawn: torch.Generator) -> Iterator[Tensor]:
         """The row numbers of each batch of an epoch, in order."""
@@ -84,7 +89,10 @@ class OrderedRows:
             rows = torch.multinomial(chances, self.rows, replacement=True, generator=drawn)
         else:
             rows = torch.randperm(self.rows, generator=drawn)
-        return iter(rows.to(self.device).split(self.batch_size))
+        batches = list(rows.to(self.device).split(self.batch_size))
+        if self._one_is_left:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return iter(batches)
 
 
 class ArrayBatches(OrderedRows):

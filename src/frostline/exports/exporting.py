@@ -6,6 +6,7 @@ and what was there before stays.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -151,11 +152,19 @@ def _target(model: str | Path, out: str | Path | None, ending: str, overwrite: b
     path = Path(out) if out is not None else Path(_name(Path(model)) + ending)
     if not path.exists() and not path.is_symlink():
         return path
-    ours = (path / RECORD).is_file() or (path / CARD).is_file() if path.is_dir() else path.with_name(f"{path.name}.json").is_file()
+    ours = _exported(path) if path.is_dir() else path.with_name(f"{path.name}.json").is_file()
     if not overwrite or not ours:
         hint = "another --out, or --overwrite" if ours else "another --out: this was not made by an export"
         raise UserError(f"{path} is there already.", expected="a new file or folder", hint=hint)
     return path
+
+
+def _exported(folder: Path) -> bool:
+    """Whether an export made this folder: it has an export's record, or is a model in 8 bits. A trained model is none."""
+    try:
+        return (folder / RECORD).is_file() or "int8" in json.loads((folder / CARD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _name(model: Path) -> str:

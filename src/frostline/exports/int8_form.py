@@ -119,6 +119,12 @@ def say_int8(about: Mapping[str, Any]) -> None:
 def _images(source: Predictor, data: str | Path | None, split: str, calibration: int) -> ImageSet:
     if data is None:
         raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
+    if split == "train":
+        raise UserError(
+            "Training images flatter the model: what 8 bits lose is not seen on them.",
+            expected="validation",
+            received="train",
+        )
     if split == "test":
         raise UserError(
             "Test images choose nothing: ranges and the allowed loss are chosen on validation.",

@@ -59,6 +59,13 @@ def import_onnx(
     path, out = Path(path), Path(out)
     if data is None and out.exists():
         raise UserError(f"{out} is there already.", expected="a new folder", hint="another --out")
+    if data is not None and split != "test":
+        raise UserError(
+            "An imported model's run holds test scores, and other runs are compared with them.",
+            expected="test",
+            received=split,
+            hint="import without --data, then frostline evaluate MODEL DATA --split validation",
+        )
     foreign = read_onnx(path, output_name)
     graph, frame = framed(foreign.graph, list(classes), framing, str(path))
     card = _card(path, foreign, classes, frame, graph, licence)
@@ -159,7 +166,7 @@ def read_classes(given: str) -> list[str]:
     path = Path(given)
     if "," not in given and path.is_file():
         text = path.read_text("utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        names = _json_names(text, path) if path.suffix == ".json" else text.splitlines()
     else:
         names = given.split(",")
     names = [str(name).strip() for name in names if str(name).strip()]
@@ -167,4 +174,14 @@ def read_classes(given: str) -> list[str]:
         raise UserError(
             "The classes must be different names.", expected="a file with a name a line, or a,b,c", received=given[:200]
         )
+    return names
+
+
+def _json_names(text: str, path: Path) -> list[Any]:
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON.", expected="a list of names", received=str(error)) from error
+    if not isinstance(names, list):
+        raise UserError(f"{path} holds no list of names.", expected='["ant", "bee"]', received=type(names).__name__)
     return names

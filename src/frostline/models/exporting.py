@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -146,6 +147,7 @@ def save_timm(folder: Path, card: Mapping[str, Any], out: Path) -> Answer:
         },
     }
     (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    shutil.copymode(out / "config.json", out / "model.safetensors")  # safetensors lets nobody else read what it writes
     _say_differences(card, preprocess)
     loaded = FromUint8(timm.create_model(f"local-dir:{out}", pretrained=True).eval(), preprocess).eval()
 

@@ -15,7 +15,7 @@ from frostline.preprocess import Preprocess
 
 def backbone() -> tuple[WithMap, Preprocess, str, str]:
     """The network that ships, without its head; what stands in front of it; the weights' digest, and where they come from."""
-    model = inside.folder()
+    model = inside.checked()
     card = read_card(model)
     weights = inside.weights(model)
     network = folded(make_network(card.values["architecture"]["network"], len(card.classes), card.preprocess.size).eval())

@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """A JSON answer, in ASCII: what a client sent may have half a surrogate pair in it, which no encoding writes."""
+    body = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Response(body, status, headers, "application/json")
 
 

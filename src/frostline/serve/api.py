@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,6 +34,14 @@ Sets = Annotated[
     Query(gt=0, lt=1, description="A set of classes that holds the truth this often: one of the coverages in GET /model."),
 ]
 Every = Annotated[bool, Query(description="The probabilities of all classes too.")]
+
+
+#: What pages of other origins may send and read, where they may do anything.
+_ACROSS_ORIGINS: dict[str, Any] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "Inference-Header-Content-Length"],
+    "expose_headers": ["Inference-Header-Content-Length", "Retry-After", "X-Request-Id"],
+}
 
 
 def create_app(predictors: Mapping[str, Predictor], settings: ServeSettings | None = None) -> FastAPI:
@@ -66,9 +74,9 @@ def create_app(predictors: Mapping[str, Predictor], settings: ServeSettings | No
     _add_model(app, service)
     _add_predict(app, service)
     add_protocol(app, service)
-    if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"])
     app.add_middleware(Gate, api_key=settings.api_key, metrics=metrics)
+    if settings.cors_origins:  # before the gate: browsers ask without the key whether they may send it
+        app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors_origins), **_ACROSS_ORIGINS)
     if settings.page:
         from frostline.serve.page import mount_page
 

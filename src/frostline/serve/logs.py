@@ -24,7 +24,7 @@ class JsonLines(logging.Formatter):
         said = {"time": when, "level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "about", {})}
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False)
+        return json.dumps(said)
 
 
 def request(name: str, scope: Scope, status: int, seconds: float) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from frostline.serve.metrics import Metrics
 from frostline.serve.page_examples import write_drawings
-from frostline.serve.page_gradio import gr, private_folder
+from frostline.serve.page_gradio import RECEIVED, gr, private_folder
 from frostline.serve.page_guard import Guard
 from frostline.serve.page_many import ManyImages
 from frostline.serve.page_model import about
@@ -64,7 +64,15 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         js=_MENDED,
     )
     mounted = app.routes[-1]
-    mounted.app = Guard(mounted.app, folder=folder, largest_upload=LARGEST_UPLOAD, most_kept=MOST_KEPT)  # type: ignore[attr-defined]
+    mounted.app = Guard(  # type: ignore[attr-defined]
+        mounted.app,  # type: ignore[attr-defined]
+        folder=folder,
+        received=folder / RECEIVED,
+        largest_upload=LARGEST_UPLOAD,
+        most_kept=MOST_KEPT,
+        lifetime_s=KEPT_S,
+        timeout_s=settings.timeout_s,
+    )
     return app
 
 

@@ -5,7 +5,9 @@ Gradio brings many more routes (a proxy, URLs that the server fetches, monitorin
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,12 +48,27 @@ class Guard:
     Args:
         app: Gradio's. Keys are checked before it, by the service's own ``Gate``.
         folder: of the page's files: what was sent to it and what it made.
+        received: folder of what was sent, where an upload that broke off leaves a part that Gradio forgets.
         largest_upload: bytes of one upload.
-        most_kept: bytes that may lie in the folder.
+        most_kept: bytes that may lie in the folder, or be on their way there.
+        lifetime_s: seconds after which such a part is deleted.
+        timeout_s: seconds in which a call must be here, and each ``LARGEST_CALL`` bytes of an upload.
     """
 
-    def __init__(self, app: ASGIApp, *, folder: Path, largest_upload: int, most_kept: int) -> None:
-        self.app, self.folder, self.largest_upload, self.most_kept = app, folder, largest_upload, most_kept
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        folder: Path,
+        received: Path,
+        largest_upload: int,
+        most_kept: int,
+        lifetime_s: float,
+        timeout_s: float,
+    ) -> None:
+        self.app, self.folder, self.received = app, folder, received
+        self.largest_upload, self.most_kept, self.lifetime_s, self.timeout_s = largest_upload, most_kept, lifetime_s, timeout_s
+        self.announced = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,26 +77,53 @@ class Guard:
             else:  # Gradio's page needs no WebSocket
                 await send({"type": "websocket.close", "code": 1008})
             return
+        sending = _with_headers(send)
         try:
+            if _is_upload(scope):
+                await self._upload(scope, receive, sending)
+                return
             inner = await self._permitted(scope, receive)
         except Refused as refused:
-            await respond(_with_headers(send), refused)
+            await respond(sending, refused)
             return
-        await self.app(scope, inner, _with_headers(send))
+        await self.app(scope, inner, sending)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An upload whose bytes have room, from a client that does not keep us waiting; ``Refused`` for any other."""
+        size = self._announced(dict(scope["headers"]))
+        self._check_room(size)
+        arriving = _Arriving(receive, send, self.timeout_s * (1 + size / LARGEST_CALL))
+        self.announced += size
+        try:
+            await self.app(scope, arriving.receive, arriving.send)
+        except Exception:
+            if not arriving.late:  # else it is Gradio's complaint that the rest did not come
+                raise
+        finally:
+            self.announced -= size
+            if not arriving.whole:
+                asyncio.get_running_loop().call_later(self.lifetime_s, self._sweep)
+        if arriving.late and not arriving.answered:
+            raise Refused(408, "The upload came too slowly.", headers={"Connection": "close"})
+
+    def _sweep(self) -> None:
+        """Delete what nobody has touched for as long as files are kept."""
+        oldest = time.time() - self.lifetime_s
+        for path in self.received.rglob("*"):
+            try:
+                if path.is_file() and path.stat().st_mtime <= oldest:
+                    path.unlink()
+            except OSError:
+                continue
 
     async def _permitted(self, scope: Scope, receive: Receive) -> Receive:
         """What the application may receive; ``Refused`` for whatever the page does not need."""
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = _path(scope)
         if not _needed(scope["method"], path):
             raise Refused(404, "There is nothing here.")
         if path.startswith(FILE):
             self._check_file(path.removeprefix(FILE))
-        if scope["method"] != "POST":
-            return receive
-        if path == f"{API}/upload":
-            self._check_room(dict(scope["headers"]))
-            return receive
-        return await self._call(receive)
+        return await self._call(receive) if scope["method"] == "POST" else receive
 
     def _check_file(self, name: str) -> None:
         if not self._ours(unquote(name)):
@@ -99,7 +143,12 @@ class Guard:
         It may name the page's own files and nothing else: mounted, Gradio (6.31) copies whatever file or URL a call names into the
         folder that it serves from.
         """
-        body = await _body(receive)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                body = await _body(receive)
+        except TimeoutError as error:
+            expected = f"all of it within {self.timeout_s:g} seconds"
+            raise Refused(408, "The call came too slowly.", expected, headers={"Connection": "close"}) from error
         if body is None:
             return receive
         try:
@@ -110,17 +159,55 @@ class Guard:
             raise Refused(422, "The call names a file that was not sent to this page.", "a file that was uploaded here")
         return _again(body, receive)
 
-    def _check_room(self, headers: Mapping[bytes, bytes]) -> None:
+    def _announced(self, headers: Mapping[bytes, bytes]) -> int:
+        """The length of an upload. Where it says that it comes in chunks as well, these would count, not the length."""
         announced = headers.get(b"content-length", b"")
-        if not announced.isdigit():
-            raise Refused(411, "The length of the upload is missing.", "Content-Length")
-        if int(announced) > self.largest_upload:
+        if not announced.isdigit() or b"transfer-encoding" in headers:
+            raise Refused(411, "The length of the upload is missing.", "Content-Length, and no Transfer-Encoding")
+        if len(announced) > 18 or int(announced) > self.largest_upload:
             most = f"at most {self.largest_upload:,} bytes"
-            raise Refused(413, "The upload is too large.", most, f"{int(announced):,} bytes", "send fewer files at once")
-        if kept(self.folder) + int(announced) > self.most_kept:
+            received = f"{int(announced[:18]):,} bytes"
+            raise Refused(413, "The upload is too large.", most, received, "send fewer files at once")
+        return int(announced)
+
+    def _check_room(self, size: int) -> None:
+        if kept(self.folder) + self.announced + size > self.most_kept:
             raise Refused(
                 503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"}
             )
+
+
+class _Arriving:
+    """What an upload's application receives and answers: after the deadline nothing more comes, and its answer is not sent."""
+
+    def __init__(self, receive: Receive, send: Send, seconds: float) -> None:
+        self._receive, self._send, self._deadline = receive, send, time.monotonic() + seconds
+        self.late = self.whole = self.answered = False
+
+    async def receive(self) -> Message:
+        if self.late:
+            return {"type": "http.disconnect"}
+        try:
+            async with asyncio.timeout(None if self.whole else self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            self.late = True
+            return {"type": "http.disconnect"}
+        self.whole |= message["type"] == "http.request" and not message.get("more_body")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.answered or not self.late:
+            self.answered = True
+            await self._send(message)
+
+
+def _path(scope: Scope) -> str:
+    return str(scope["path"].removeprefix(scope.get("root_path", ""))) or "/"
+
+
+def _is_upload(scope: Scope) -> bool:
+    return scope["method"] == "POST" and _path(scope) == f"{API}/upload"
 
 
 def _needed(method: str, path: str) -> bool:

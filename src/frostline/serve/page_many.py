@@ -46,7 +46,8 @@ class ManyImages:
         """
         model = self.parts.model(name)
         found = images([received(each, self.parts.folder) for each in files], self.parts.service.settings.max_request_bytes)
-        while block := await asyncio.to_thread(_next, found):
+        most = min(AT_ONCE, model.batcher.queue_size)  # a block that the queue never has room for would wait for ever
+        while block := await asyncio.to_thread(_next, found, most):
             yield await self._block(model, block)
 
     async def _block(self, model: Model, block: Sequence[tuple[str, bytes | BadImage]]) -> list[Pictured]:
@@ -140,13 +141,13 @@ class _Shown:
         return self._pictures, sum(answer.error is None for answer in self.answers)
 
 
-def _next(found: Iterator[tuple[str, bytes | BadImage]]) -> list[tuple[str, bytes | BadImage]]:
+def _next(found: Iterator[tuple[str, bytes | BadImage]], most: int) -> list[tuple[str, bytes | BadImage]]:
     block: list[tuple[str, bytes | BadImage]] = []
     weight = 0
     for name, data in found:
         block.append((name, data))
         weight += 0 if isinstance(data, BadImage) else len(data)
-        if len(block) == AT_ONCE or weight > HEAVY:
+        if len(block) == most or weight > HEAVY:
             break
     return block
 

@@ -16,7 +16,8 @@ from frostline.serve.refusals import Refused
 MOST_FILES, MOST_UNPACKED = 5_000, 2 * 2**30
 #: Bytes of an archive's list of members, about 100 for each: whoever opens the archive reads the whole list.
 MOST_LISTED = 2**20
-_END, _TAIL = b"PK\5\6", 2**16 + 22
+_END, _END_SIZE, _LOCATOR, _LOCATOR_SIZE = b"PK\5\6", 22, b"PK\6\7", 20
+_TAIL = 2**16 + _END_SIZE + _LOCATOR_SIZE
 
 
 def received(payload: Mapping[str, Any], folder: Path) -> tuple[str, Path]:
@@ -78,12 +79,20 @@ def _packed(name: str, path: Path) -> Iterator[Item]:
 
 
 def _listed(path: Path) -> int:
-    """Bytes that a ZIP says its list of members has; 0 where it says nothing, four gigabytes in archives of the 64-bit kind."""
+    """Bytes that a ZIP says its list of members has; 0 where it says nothing, four gigabytes in archives of the 64-bit kind.
+
+    The end is looked for as ``zipfile`` looks for it, which is what opens the archive then.
+    """
     with open(path, "rb") as stream:
         stream.seek(max(0, path.stat().st_size - _TAIL))
         tail = stream.read()
-    at = tail.rfind(_END)
-    return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    last = len(tail) - _END_SIZE
+    at = last if tail[max(last, 0) :].startswith(_END) and tail.endswith(b"\0\0") else tail.rfind(_END)
+    if at < 0:
+        return 0
+    if tail[max(at - _LOCATOR_SIZE, 0) : at].startswith(_LOCATOR):
+        return 2**32 - 1
+    return int.from_bytes(tail[at + 12 : at + 16], "little")
 
 
 def _bytes(item: Item, largest: int) -> bytes | BadImage:

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from frostline.artifact import read_model
 from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.progress import say
@@ -25,7 +26,7 @@ from frostline.serve import logs
 from frostline.serve.api import create_app
 from frostline.serve.connections import PatientConfig
 from frostline.serve.metrics import SHARED
-from frostline.serve.predictor import Predictor
+from frostline.serve.predictor import Predictor, model_folder
 from frostline.serve.settings import ServeSettings
 
 #: Seconds that idle connections stay open after SIGTERM, for requests that are on their way.
@@ -89,9 +90,12 @@ def serve(application: Application) -> None:
     """Serve until SIGTERM or SIGINT; then answer what was accepted, and return.
 
     Raises:
-        UserError: the address is taken or not ours.
+        UserError: the address is taken or not ours, or, before several processes are started, a model cannot be used.
     """
     settings = application.settings
+    if settings.workers > 1:  # what is wrong with a model is said once, and not by every process that is started in another's place
+        for _, folder in application.models:
+            read_model(model_folder(Path(folder)))
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     warn(settings)

@@ -20,7 +20,7 @@ class ServeSettings:
         top: classes named for each image where a request does not say.
         sure_from: the probability from which on an answer is sure; None: what the model's card says.
         max_request_bytes: larger bodies are refused, unread where their length is announced.
-        max_images: of one request.
+        max_images: of one request; never more than ``queue_size``, for which no such request would ever have room.
         max_pixels: of one image; more are refused from its header, before decoding.
         queue_size: images that have arrived and are not answered yet; beyond it requests are refused with 503.
         batch: images per inference. Fewer are padded to it, so large batches make a single image slow.
@@ -54,6 +54,7 @@ class ServeSettings:
             value = getattr(self, name)
             if not value >= least:
                 raise UserError(f"The setting {name} is too small.", expected=f"at least {least}", received=str(value))
+        object.__setattr__(self, "max_images", min(self.max_images, self.queue_size))
         if self.sure_from is not None and not 0 <= self.sure_from <= 1:
             raise UserError("The setting sure_from is no probability.", expected="0 to 1", received=str(self.sure_from))
 

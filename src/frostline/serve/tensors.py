@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,22 +115,33 @@ def _pixels(shape: list[int], data: Any) -> NDArray[np.uint8]:
     count = 1
     for side in shape:  # Python's numbers: a product of NumPy's could overflow
         count *= side
-    values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _numbers(data)
+    values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _numbers(data, count)
     if values.size != count:
         raise _wrong("The data do not fill the shape.", f"{values.size} values for {shape}")
     return values.reshape(shape)
 
 
-def _numbers(data: Any) -> NDArray[np.uint8]:
+def _numbers(data: Any, count: int) -> NDArray[np.uint8]:
     if not isinstance(data, list):
         raise _wrong("The input has no data.", type(data).__name__)
+    # Looked at before NumPy sees them: of texts it makes an array whose every place is as large as the longest of them.
+    for number, leaf in enumerate(_leaves(data)):
+        if number >= count:
+            raise _wrong("The data do not fill the shape.", f"more than {count} values")
+        if type(leaf) is not int or not 0 <= leaf <= 255:
+            raise _wrong("The data are not whole numbers from 0 to 255.", str(leaf)[:40])
     try:
-        values = np.asarray(data)
-    except (ValueError, OverflowError) as error:
+        return np.asarray(data, np.uint8)
+    except ValueError as error:
         raise _wrong("The data are ragged.") from error
-    if values.dtype.kind != "i" or not values.size or values.min() < 0 or values.max() > 255:
-        raise _wrong("The data are not whole numbers from 0 to 255.", str(values.dtype))
-    return values.astype(np.uint8)
+
+
+def _leaves(data: list[Any]) -> Iterator[Any]:
+    for each in data:
+        if isinstance(each, list):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 def _elements(data: bytes, count: int) -> list[bytes]:
@@ -193,7 +204,7 @@ def answer(model: str, version: str, asked: Asked, rows: NDArray[np.float32], cl
         **({"id": asked.id} if asked.id is not None else {}),
         "outputs": [output],
     }
-    header = json.dumps(said, ensure_ascii=False).encode()
+    header = json.dumps(said).encode()  # in ASCII: a client may have named half a surrogate pair, which no encoding writes
     return (header, None) if blob is None else (header + blob, len(header))
 
 
