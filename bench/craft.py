@@ -44,6 +44,9 @@ FINETUNE: dict[str, dict[str, Any]] = {
     "cutmix 1": {"cutmix": 1.0},
     "focal loss": {"loss": "focal", "label_smoothing": 0.0},
     "layer decay .8": {"layer_decay": 0.8},
+    "noise .1": {"noise": 0.1},
+    "activations dropped .1": {"drop_activations": 0.1},
+    "freezeout": {"freezeout": ("upper.*.blocks.6.*=0.7",)},
     "one cached view": {"cached_views": 1, "views": 1},
     "4 cached views": {"cached_views": 4},
 }

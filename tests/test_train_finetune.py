@@ -10,6 +10,7 @@ import pytest
 from drawing import tinted_folders
 from torch import fx, nn
 
+from frostline import show
 from frostline.choosing import resumed
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
@@ -261,6 +262,8 @@ def test_ctrl_c_before_the_first_whole_epoch_leaves_a_run_that_goes_on(splits, s
         patch.setattr(Run, "timing", stopping)
         cut = train(splits, settings, tmp_path / "cut")
     assert "Ctrl-C" in cut.record["ended"]
+    show.finished(cut, "data")
+    assert "frostline train --resume" in capsys.readouterr().out
     _, saved = resumed(tmp_path / "cut", None, [], {})
     with pytest.raises(UserError, match=r"lr: 0\.001 became 0\.5"):
         train(splits, saved.with_values(lr=0.5), tmp_path / "cut", resume=True)

@@ -15,6 +15,7 @@ from rich.table import Table
 from frostline.auditing.duplicates import limits
 from frostline.conformal import percentage
 from frostline.reporting.words import ranging, size
+from frostline.run_folder import interrupted
 from frostline.runs import PLOTS, SETTINGS, Run
 
 #: Names of files and classes are shown as they are: brackets in them are no markup.
@@ -44,6 +45,8 @@ def finished(run: Run, data: str) -> None:
         if folder.is_dir():
             console.print(f"  {what:<10} {folder}  ({holds})")
     console.print("Type next:")
+    if interrupted(run.folder):
+        console.print(f"  frostline train --resume {quote(str(run.folder))}  (goes on from the last whole epoch)")
     console.print(f"  frostline predict PHOTO.jpg --model {quote(str(run.folder))}")
     # without it, evaluate would refuse the test images that this run has counted as mistakes
     asked = run.read(SETTINGS) if SETTINGS in run.names() else {}
