@@ -222,6 +222,7 @@ LAYERS = [
     "serve.running",
     # what a person sees
     "show",
+    "show_lists",
     "commands",
     "commands.options",
     "commands.training",

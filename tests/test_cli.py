@@ -216,7 +216,7 @@ def test_another_missing_module_is_no_mistake_of_the_user(monkeypatch):
     def broken():
         raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
 
-    monkeypatch.setattr("frostline.show.recipes", broken)
+    monkeypatch.setattr("frostline.show_lists.recipes", broken)
     monkeypatch.setattr(sys, "argv", ["frostline", "recipes"])
     with pytest.raises(ModuleNotFoundError):
         cli.main()
@@ -248,7 +248,7 @@ def test_what_the_system_refuses_is_named(run, monkeypatch, cache_folder, path, 
     def refuse():
         raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr("frostline.show.recipes", refuse)
+    monkeypatch.setattr("frostline.show_lists.recipes", refuse)
     code, _, err = run("recipes")
     assert code == 2
     assert f"Cannot use {path}." in err
@@ -260,7 +260,7 @@ def test_an_error_of_the_system_that_names_no_file_is_not_hidden(monkeypatch):
     def refuse():
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
-    monkeypatch.setattr("frostline.show.recipes", refuse)
+    monkeypatch.setattr("frostline.show_lists.recipes", refuse)
     monkeypatch.setattr(sys, "argv", ["frostline", "recipes"])
     with pytest.raises(ConnectionResetError):
         cli.main()
@@ -270,7 +270,7 @@ def test_ctrl_c_is_code_130(run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("frostline.show.recipes", interrupted)
+    monkeypatch.setattr("frostline.show_lists.recipes", interrupted)
     code, _, err = run("recipes")
     assert code == 130
     assert "Aborted. Cached features are kept" in err

@@ -57,25 +57,25 @@ app.command("import")(import_)
 @app.command()
 def recipes() -> None:
     """List the named experiments."""
-    from frostline import show
+    from frostline import show_lists
 
-    show.recipes()
+    show_lists.recipes()
 
 
 @app.command()
 def models() -> None:
     """List the backbones and the scratch networks."""
-    from frostline import show
+    from frostline import show_lists
 
-    show.models()
+    show_lists.models()
 
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and compiled graphs.")] = False) -> None:
     """Show the size of the feature cache, or clear it."""
-    from frostline import show
+    from frostline import show_lists
 
-    show.cleared() if clear else show.cache()
+    show_lists.cleared() if clear else show_lists.cache()
 
 
 def _fail(error: UserError) -> None:

@@ -63,10 +63,11 @@ def blocks(shapes: Shapes, architecture: Mapping[str, Any]) -> list[dict[str, An
 
     Returns:
         For each block its name, what it holds in words, parameters, and trained: how many of these trained, or None where the
-        order of the weights does not tell (their numbers then add up to no such sum).
+        order of the weights does not tell (their numbers then add up to no such sum), and of an imported network.
     """
     kept = {name: list(shape) for name, shape in shapes.items() if not name.endswith(_STATISTICS)}
-    trained = _trained(kept, architecture.get("trainable_parameters"))
+    imported = architecture.get("kind") == "imported"  # how it was trained, and what of it, is known elsewhere
+    trained = _trained(kept, None if imported else architecture.get("trainable_parameters"))
     groups: dict[str, dict[str, list[int]]] = {}
     for name, shape in kept.items():
         groups.setdefault(_block(name), {})[name] = shape

@@ -157,6 +157,7 @@ class Run:
         """Write the manifest, last of all: ``record`` (the run's summary) and the digest of every file. Then unlock."""
         names = self.names()
         manifest: dict[str, Any] = {"format": FORMAT, "frostline": frostline.__version__, "name": self.folder.resolve().name}
+        manifest = json_record(manifest)  # the folder's name may hold bytes that are no UTF-8
         manifest |= {"record": json_record(record), "files": {name: digest_file(self.folder / name) for name in names}}
         manifest["digest"] = digest_json(manifest)
         write_json(self.folder / MANIFEST, manifest)

@@ -1,8 +1,7 @@
-"""What commands print for a person: tables of results, recipes, models and the cache, and what to type next."""
+"""What commands print for a person: tables of results, and what to type next."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from frostline.auditing.duplicates import limits
 from frostline.conformal import percentage
-from frostline.reporting.words import ranging, size
+from frostline.reporting.words import ranging, size, threshold
 from frostline.run_folder import interrupted
 from frostline.runs import PLOTS, SETTINGS, Run
 
@@ -44,9 +43,8 @@ def finished(run: Run, data: str) -> None:
     for what, folder, holds in rows:
         if folder.is_dir():
             console.print(f"  {what:<10} {folder}  ({holds})")
-    console.print("Type next:")
-    if interrupted(run.folder):
-        console.print(f"  frostline train --resume {quote(str(run.folder))}  (goes on from the last whole epoch)")
+    goes_on = f"\n  frostline train --resume {quote(str(run.folder))}  (goes on from the last whole epoch)"
+    console.print(f"Type next:{goes_on if interrupted(run.folder) else ''}")
     console.print(f"  frostline predict PHOTO.jpg --model {quote(str(run.folder))}")
     # without it, evaluate would refuse the test images that this run has counted as mistakes
     asked = run.read(SETTINGS) if SETTINGS in run.names() else {}
@@ -60,7 +58,8 @@ def sure(rows: Iterable[Mapping[str, Any]]) -> None:
         if row["accuracy"] is not None:
             low, high = row["interval"]
             right = f"right in {row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
-            console.print(f"Answering only from a probability of {row['threshold']:.3f}: {row['coverage']:.1%} answered, {right}.")
+            told = f"Answering only from a probability of {threshold(row['threshold'])}"
+            console.print(f"{told}: {row['coverage']:.1%} answered, {right}.")
 
 
 def reached(record: Mapping[str, Any]) -> None:
@@ -70,12 +69,12 @@ def reached(record: Mapping[str, Any]) -> None:
         if row["threshold"] is None:
             console.print(f"{told} no threshold: however sure the model was, fewer were right.")
         elif row["accuracy"] is None:
-            console.print(f"{told} the threshold {row['threshold']:.6f}: none of these {row['n']:,} images is answered.")
+            console.print(f"{told} the threshold {threshold(row['threshold'])}: none of these {row['n']:,} images is answered.")
         else:
             low, high = row["interval"]
             right = f"{row['accuracy']:.2%} of these right ({low:.2%} to {high:.2%})"
             answered = f"{row['coverage']:.1%} of {row['n']:,} images answered"
-            console.print(f"{told} the threshold {row['threshold']:.6f}: {answered}, {right}.")
+            console.print(f"{told} the threshold {threshold(row['threshold'])}: {answered}, {right}.")
     for row in record.get("label_sets", ()):
         low, high = row["interval"]
         held = f"{row['covered']:.2%} of {row['n']:,} images ({low:.2%} to {high:.2%})"
@@ -116,9 +115,7 @@ def trials(rows: Iterable[Mapping[str, Any]], folder: Path, data: str, recipe: s
     console.print(table)
     console.print(f"All of them: {folder / 'trials.csv'}, and as a picture {folder / 'trials.png'}.")
     console.print("Type next:")
-    from frostline.recipes import RECIPES
-
-    named = f" --recipe {recipe}" if recipe in RECIPES else ""
+    named = f" --recipe {recipe}" if recipe else ""
     console.print(f"  frostline train {quote(data)}{named} --config {quote(str(folder / 'best.toml'))}")
 
 
@@ -251,54 +248,3 @@ def comparison(rows: Iterable[Mapping[str, Any]], tests: Iterable[Mapping[str, A
     Console(**_STYLE, width=max(console.width, needed)).print(shown)
     for test in tests:
         console.print(test["verdict"])
-
-
-def recipes() -> None:
-    """Name and first lines of each recipe."""
-    from frostline.recipes import RECIPES
-
-    table = Table("recipe", "what it does", show_lines=True)
-    for name, make in RECIPES.items():
-        table.add_row(name, " ".join((inspect.getdoc(make) or "").split()))
-    console.print(table)
-
-
-def models() -> None:
-    """The table of backbones, and the scratch networks."""
-    from frostline.models.backbones import BACKBONES
-    from frostline.models.cnn import NETWORKS
-
-    table = Table("backbone", "timm's name", "photos at", "small images at")
-    for name, row in BACKBONES.items():
-        table.add_row(name, row.timm, f"{row.photos} px", f"{row.arrays} px")
-    table.add_row("cifar-fast", "inside the package", "32 px", "32 px")
-    console.print(table)
-    console.print("Any other: --set backbone=timm:NAME")
-    console.print(f"From scratch: {', '.join(NETWORKS)} (--set network=NAME)")
-
-
-def cache() -> None:
-    """What is cached, and how large it is."""
-    from frostline.feature_cache import entries, features_folder, graphs_folder
-
-    table = Table("network", "view", "precision", "rows", "MiB")
-    found = entries()
-    for entry in found:
-        key = entry["key"]
-        cells = (key.get(name, "?") for name in ("network", "view", "precision"))
-        table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / MIB:,.1f}")
-    console.print(table)
-    console.print(f"{sum(entry['bytes'] for entry in found) / MIB:,.1f} MiB of features in {features_folder()}.")
-    console.print(f"{_size(graphs_folder()) / MIB:,.1f} MiB of compiled graphs in {graphs_folder()}.")
-    console.print("'frostline cache --clear' deletes both.")
-
-
-def cleared() -> None:
-    """Clear the cache and say what was freed."""
-    from frostline.feature_cache import clear
-
-    console.print(f"Freed {clear() / MIB:,.1f} MiB.")
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

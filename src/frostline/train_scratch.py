@@ -28,6 +28,7 @@ from frostline.models.device import pick_device
 from frostline.models.fast import begin_from
 from frostline.optim import parameter_groups
 from frostline.preprocess import Preprocess
+from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained, judged_by_graph
@@ -99,12 +100,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     """
     if splits.train.size and settings.image_size and splits.train.size != (settings.image_size,) * 2:
         height, width = splits.train.size
-        raise UserError(
-            "A network from scratch sees images of one small size as they are.",
-            expected=f"image_size=0, for images of {height}×{width}",
-            received=f"image_size={settings.image_size}",
-            hint="leave it out: it is for photos, which are brought to that size",
-        )
+        say(f"image_size={settings.image_size} is for photos: these images of {height}×{width} are taken as they are.", "yellow")
     stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
     plain = Preprocess(size=stored, stored=stored, fit=settings.fit)
     train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))

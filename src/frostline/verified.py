@@ -67,6 +67,12 @@ def check_record(run: Run) -> None:
             expected=f"{PREDICTIONS}/test.npz beside {', '.join(claims)}",
             hint=_AGAIN,
         )
+    if {"abstaining", "label_sets"} & claims.keys() and "validation" not in run.splits:
+        raise UserError(
+            f"The record of {run.name} claims thresholds and holds no predictions of validation, which give them.",
+            expected=f"{PREDICTIONS}/validation.npz beside {', '.join(claims)}",
+            hint=_AGAIN,
+        )
     if claims:
         _refuse(run, "run.json", differences(claims, json_record(_claims_again(run, claims))))
     if f"{MODEL}/model.json" in run.names():

@@ -23,6 +23,7 @@ from frostline.errors import UserError
 from frostline.files import write_json, write_text
 from frostline.preprocess import Preprocess
 from frostline.progress import say, stage
+from frostline.records import json_record
 
 #: Mean brightness, of 255, below or above which an image is dark or bright; deviation below which it is blank.
 DARK, BRIGHT, BLANK = 12.0, 243.0, 4.0
@@ -188,7 +189,7 @@ def keep(record: Record, source: Source, folder: Path) -> None:
     would go on being shown, and labels that may be right by now be changed.
     """
     earlier = _cleared(folder)
-    write_json(folder / "audit.json", record)
+    write_json(folder / "audit.json", json_record(record))
     tables = {name: record[name] for name in ("duplicates", "odd")}
     if record["label_errors"] is not None:
         tables["label_errors"] = [row for row in record["label_errors"]["rows"] if row["likely"]]
@@ -239,7 +240,8 @@ def _draw(record: Record, source: Source, folder: Path) -> None:
         titles = [first.classes[first.labels[row]] for row in chosen]
         sample_grid([_shown(first, int(row)) for row in chosen], titles, folder / "samples.png", f"{source.name}: {first.name}")
     places = {(images.name, str(name)): (images, row) for images in source.sets.values() for row, name in enumerate(images.ids)}
-    if wrong := (record["label_errors"] or {"rows": []})["rows"][:SHOWN]:
+    listed = (record["label_errors"] or {"rows": []})["rows"]
+    if wrong := [row for row in listed if row["likely"]][:SHOWN]:  # of others the network does not say what they are
         titles = [f"{row['class']} → {row['suggested']}" for row in wrong]
         shown = [_shown(*places[row["split"], row["id"]]) for row in wrong]
         sample_grid(shown, titles, folder / "label_errors.png", f"{source.name}: given class → what the network says", columns=8)

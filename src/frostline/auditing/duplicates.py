@@ -173,7 +173,8 @@ def merged(pairs: Sequence[Pair], further: Sequence[Pair]) -> list[Pair]:
 
 
 def limited(pairs: Sequence[Pair], known: Known, always: Collection[tuple[int, int]] = ()) -> list[Pair]:
-    """The pairs that are listed: of each image the ``MOST_EACH`` most alike, for a scene that is there a hundred times makes 4,950.
+    """The pairs that are listed: those of images with fewer than ``MOST_EACH`` yet, for a scene that is there a hundred times makes
+    4,950.
 
     Args:
         pairs: the most alike first.
@@ -202,8 +203,8 @@ def limits(record: Mapping[str, Any]) -> list[str]:
     said = []
     if left_out := record.get("left_out"):
         said.append(
-            f"{left_out:,} of these pairs are counted but not listed. Listed are all copies, of each image the most alike, and its "
-            "most alike in another split and under another class."
+            f"{left_out:,} of these pairs are counted but not listed. Listed are all copies, pairs of images of which "
+            f"neither is in {MOST_EACH} already, and of each image its most alike in another split and under another class."
         )
     if each := record.get("most_compared"):
         said.append(

@@ -118,9 +118,12 @@ def tune(
     """Search settings on validation only, with Optuna; writes the best for 'train --config'."""
     from frostline import choosing, experiment, show
     from frostline import tune as tuning
+    from frostline.recipes import RECIPES
 
     names, places = ([item for item in (text or "").split(",") if item] for text in (search, cuts))
     asked = {**({"weights": weights} if weights else {}), **({"train_from": places[0]} if places else {})}
     settings = choosing.settings_from(recipe, config, set_ or [], asked, data)
     rows = tuning.tune(experiment.load_data(data, settings), settings, names, places, trials, out)
-    typer.echo(json_module.dumps(rows)) if json else show.trials(rows, out, data, settings.recipe)
+    typer.echo(json_module.dumps(rows)) if json else show.trials(
+        rows, out, data, settings.recipe if settings.recipe in RECIPES else ""
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.data.rows import shown
 from frostline.decode import BadImage
 from frostline.errors import UserError, nearest
 from frostline.explaining.galleries import run_data
@@ -192,9 +193,9 @@ def _explained(explainer: Explainer, path: Path, name: str | None, near: int, pi
     try:
         stored = read_stored(path, preprocess)
     except (BadImage, OSError) as error:
-        return {"path": str(path), "error": str(error)}
+        return {"path": shown(path), "error": str(error)}
     found = explainer.of_stored(stored, name, near=near)
-    return {"path": str(path), "picture": pictures.draw(path, found), **found.record()}
+    return {"path": shown(path), "picture": pictures.draw(path, found), **found.record()}
 
 
 class _Pictures:

@@ -46,16 +46,16 @@ def listed(paths: Iterable[str], *, recursive: bool = True, stdin: BinaryIO | No
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:
     """The files named, and the images in the folders named, in order of their names."""
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - pathlib's raises where a name is too long or a folder closed
             yield path
             continue
         yield from (item.source for item in _folder(path, True) if isinstance(item.source, Path))
 
 
 def _of(path: Path, recursive: bool) -> Iterator[Item]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - as above: such a path is a row with its reason
         yield from _folder(path, recursive)
-    elif is_archive(path) and path.is_file():
+    elif is_archive(path) and os.path.isfile(path):  # noqa: PTH113
         yield from members(path)
     else:
         yield Item(shown(path), path)

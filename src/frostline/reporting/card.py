@@ -8,6 +8,7 @@ from typing import Any
 
 from frostline.model_card import UNKNOWN, licence_of
 from frostline.reporting.facts import Facts, Judged, calibration
+from frostline.reporting.page import plain
 from frostline.reporting.verdict import confuses, fix, ship
 from frostline.reporting.words import DASH, number, with_interval
 
@@ -87,25 +88,28 @@ def _body(facts: Facts, best: Judged) -> Iterator[str]:
     built, preprocess = best.architecture, best.card.get("preprocess", {})
     scores, data = best.scores[facts.split], best.data.get("counts", {})
     images = ", ".join(f"{counts['images']:,} {name}" for name, counts in data.items())
-    yield from (f"# {best.name}", "", f"An image classifier trained with Frostline: {best.model or DASH}.", "")
+    imported = built.get("kind") == "imported"
+    made = "imported into Frostline" if imported else "trained with Frostline"
+    yield from (f"# {plain(best.name)}", "", f"An image classifier {made}: {plain(best.model or DASH)}.", "")
     yield from (
         "## Verdict",
         "",
-        f"- Ship: {ship(facts)}",
-        f"- It confuses: {confuses(facts)}",
-        f"- Fix in the data: {fix(facts)}",
+        f"- Ship: {plain(ship(facts))}",
+        f"- It confuses: {plain(confuses(facts))}",
+        f"- Fix in the data: {plain(fix(facts))}",
         "",
     )
-    yield from ("## Model", "", f"- network: {built.get('backbone') or built.get('network') or DASH}")
-    yield f"- weights from: {built.get('weights', DASH)}"
+    yield from ("## Model", "", f"- network: {plain(str(built.get('backbone') or built.get('network') or DASH))}")
+    yield f"- weights from: {plain(str(built.get('weights', DASH)))}"
     licences = best.card.get("licences", {})
-    yield f"- licence of the weights: {licences.get('weights', UNKNOWN)}; of the data: {licences.get('data', UNKNOWN)}"
+    weights, data_licence = (plain(str(licences.get(of, UNKNOWN))) for of in ("weights", "data"))
+    yield f"- licence of the weights: {weights}; of the data: {data_licence}"
     parameters, trained = (number(built.get(key), ",d") for key in ("parameters", "trainable_parameters"))
-    yield f"- parameters: {parameters}, of which trained: {trained}"
+    yield f"- parameters: {parameters}, of which trained: {'not known here' if imported else trained}"
     yield f"- input: {_size(preprocess)}; views averaged: {best.card.get('views', DASH)}"
     yield f"- temperature, in the graph: {number(best.card.get('temperature'), '.4f')}"
-    yield from (f"- classes: {', '.join(best.predictions[facts.split].classes)}", "")
-    yield from ("## Data", "", f"- source: {best.data.get('source') or DASH}", f"- images: {images or DASH}", "")
+    yield from (f"- classes: {plain(', '.join(best.predictions[facts.split].classes))}", "")
+    yield from ("## Data", "", f"- source: {plain(str(best.data.get('source') or DASH))}", f"- images: {images or DASH}", "")
     yield from (
         "## Evaluation",
         "",

@@ -11,7 +11,7 @@ from frostline.conformal import promised
 from frostline.reporting.document import Block, Code, Heading, Items, Section, Text, table
 from frostline.reporting.facts import Facts, all_wrong, calibration, tells, uncalibrated
 from frostline.reporting.verdict import against, justification, mixed_up
-from frostline.reporting.words import DASH, counted, listed, number, or_dash, percent, size, with_interval
+from frostline.reporting.words import DASH, counted, listed, number, or_dash, percent, size, threshold, with_interval
 
 #: Images that every run gets wrong, listed by name.
 MOST_LISTED = 10
@@ -60,7 +60,7 @@ def _sure(facts: Facts) -> list[Block]:
         return [Text("Thresholds and label sets need predictions of both validation and test.")]
     validation, test = best.predictions["validation"], best.predictions["test"]
     answers = [
-        (percent(row["wanted"], 1), f"{row['threshold']:.3f}", percent(row["coverage"], 1), _right(row))
+        (percent(row["wanted"], 1), threshold(row["threshold"]), percent(row["coverage"], 1), _right(row))
         for row in thresholds(validation, test)
     ]
     sets = [

@@ -255,8 +255,9 @@ def all_wrong(runs: Sequence[Judged], split: str) -> list[tuple[str, str, str, i
     sets = [ordered(run.predictions[split]) for run in runs]
     first, rows = sets[0], np.flatnonzero(~np.any([p.correct for p in sets], axis=0))
     found = []
+    answers = [p.predicted for p in sets]
     for row in rows.tolist():
-        said = [p.classes[p.predicted[row]] for p in sets]
+        said = [first.classes[predicted[row]] for predicted in answers]
         most = max(sorted(set(said)), key=said.count)
         truth = first.classes[first.labels[row]] if first.labels[row] >= 0 else "an unknown class"
         found.append((str(first.ids[row]), truth, most, said.count(most)))

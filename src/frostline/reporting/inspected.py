@@ -65,7 +65,7 @@ def _shown(record: Record) -> list[str]:
     rows = {
         "samples.png": any(any(split["classes"].values()) for split in record["splits"].values()),
         "duplicates.png": record.get("duplicates"),
-        "label_errors.png": (record.get("label_errors") or {}).get("rows"),
+        "label_errors.png": any(row.get("likely", True) for row in (record.get("label_errors") or {}).get("rows", ())),
     }
     return [name for name, there in rows.items() if there]
 

@@ -53,6 +53,8 @@ def _drawn(number: int, run: Judged) -> Figure:
     line = next((block["name"] for block in run.blocks if block["trained"]), None)
     if any(block["trained"] is None for block in run.blocks):
         where = "Which blocks trained is not recorded."
+    elif line is None:
+        where = "Nothing of it was trained."
     elif line == run.blocks[0]["name"]:
         where = "There is no frost line: everything trained."
     else:

@@ -49,10 +49,10 @@ def _inside(figure: Figure) -> str:
 
 def markdown(document: Document) -> str:
     """The same text, tables and figures; pictures are links into ``PICTURES``."""
-    lines = [f"# {_plain(document.title)}", "", _plain(document.subtitle), "", "## Verdict", ""]
-    lines += [f"{i}. **{_plain(lead)}:** {_plain(text)}" for i, (lead, text) in enumerate(document.verdict, 1)]
+    lines = [f"# {plain(document.title)}", "", plain(document.subtitle), "", "## Verdict", ""]
+    lines += [f"{i}. **{plain(lead)}:** {plain(text)}" for i, (lead, text) in enumerate(document.verdict, 1)]
     for section in document.sections:
-        lines += ["", f"## {_plain(section.title)}"]
+        lines += ["", f"## {plain(section.title)}"]
         for block in section.blocks:
             lines += ["", *_lines(block)]
     return "\n".join([*lines, ""])
@@ -60,35 +60,35 @@ def markdown(document: Document) -> str:
 
 def _lines(block: Block) -> Iterator[str]:
     if isinstance(block, Text):
-        yield _plain(block.text)
+        yield plain(block.text)
     elif isinstance(block, Items):
-        yield from (f"- {_plain(item)}" for item in block.sentences)
+        yield from (f"- {plain(item)}" for item in block.sentences)
     elif isinstance(block, Heading):
-        yield f"### {_plain(block.text)}"
+        yield f"### {plain(block.text)}"
     elif isinstance(block, Code):
-        yield from (f"{_plain(block.label)}:", "", "```sh", *block.text.splitlines(), "```")
+        yield from (f"{plain(block.label)}:", "", "```sh", *block.text.splitlines(), "```")
     elif isinstance(block, Figures):
         for figure in block.figures:
-            yield from (f"![{_plain(figure.alt)}]({PICTURES}/{figure.file})", "", f"*{_plain(figure.caption)}*", "")
+            yield from (f"![{plain(figure.alt)}]({PICTURES}/{figure.file})", "", f"*{plain(figure.caption)}*", "")
     else:
         yield from _rows(block)
 
 
 def _rows(table: Table) -> Iterator[str]:
-    yield f"**{_plain(table.caption)}**"
+    yield f"**{plain(table.caption)}**"
     yield ""
     yield _row(table.header)
     yield "|" + "---|" * len(table.header)
     for i, row in enumerate(table.rows):
-        cells = [_plain(cell) for cell in row]
+        cells = [plain(cell) for cell in row]
         yield _row([f"**{cell}**" if i == table.emphasis and cell else cell for cell in cells], escaped=True)
 
 
 def _row(cells: object, escaped: bool = False) -> str:
     listed = list(cells) if isinstance(cells, list | tuple) else []
-    return "| " + " | ".join(cell if escaped else _plain(cell) for cell in listed) + " |"
+    return "| " + " | ".join(cell if escaped else plain(cell) for cell in listed) + " |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is: nothing in a name becomes markup, a link or a new line."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))

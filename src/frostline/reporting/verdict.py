@@ -43,7 +43,9 @@ def _read(facts: Facts) -> str:
         have = "has" if len(facts.unvalidated) == 1 else "have"
         return f", on which it was also chosen, for {listed(facts.unvalidated)} {have} no validation predictions"
     return (
-        " that nothing else has read" if facts.best.tells_training else ", and no record tells whether anything else has read them"
+        " that had no part in its training or in choosing it"
+        if facts.best.tells_training
+        else ", and no record tells whether anything else has read them"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ DASH = "–"
 def percent(share: float | None, digits: int = 2) -> str:
     """0.9889 as "98.89 %"."""
     return DASH if share is None else f"{100 * share:.{digits}f} %"
+
+
+def threshold(probability: float) -> str:
+    """A probability to answer from, rounded down: typed as it stands it lets no answer go that it should keep; 0.9997 is not 1."""
+    digits = 3 if probability < 0.99 else 6
+    return f"{math.floor(probability * 10**digits) / 10**digits:.{digits}f}"
 
 
 def with_interval(share: float, interval: Sequence[float] | None, digits: int = 2) -> str:

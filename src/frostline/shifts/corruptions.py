@@ -118,8 +118,10 @@ def _motion_blur(x: Floats, drawn: Sequence[np.random.Generator], strength: tupl
 
 def _zoom_blur(x: Floats, drawn: Sequence[np.random.Generator], most: float, scale: float) -> Floats:
     factors = np.arange(1, most, 0.01)
-    images = [x, *(zoomed(x, factor) for factor in factors)]
-    return np.mean(images, axis=0, dtype=np.float32)
+    total = x.astype(np.float32)  # a sum, not a list: two dozen copies of the images would be gigabytes
+    for factor in factors:
+        total += zoomed(x, factor)
+    return total / np.float32(len(factors) + 1)
 
 
 # weather

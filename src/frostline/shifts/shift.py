@@ -29,8 +29,8 @@ Image8 = NDArray[np.uint8]
 #: (B, H, W, 3) uint8 and (B,) digests to as many images.
 Change = Callable[[Image8, NDArray[Any]], Image8]
 
-#: Images that are changed at once.
-_TOGETHER = 256
+#: Images that are changed at once, and bytes that they have at most as float32; a corruption holds several times as much.
+_TOGETHER, _TOGETHER_BYTES = 256, 64 * 2**20
 
 #: Stated by others for CIFAR-10-C, whose frost and fractals differ from ours: clean accuracy, then the mean over all corruptions.
 #: The first and the last are RobustBench's (Croce et al. 2021).
@@ -124,8 +124,9 @@ class _Judged:
         return share
 
     def _blocks(self, change: Change) -> Iterator[Image8]:
-        for start in range(0, len(self.pixels), _TOGETHER):
-            rows = slice(start, start + _TOGETHER)
+        together = max(1, min(_TOGETHER, _TOGETHER_BYTES // (4 * self.pixels[0].size)))
+        for start in range(0, len(self.pixels), together):
+            rows = slice(start, start + together)
             changed = change(np.asarray(self.pixels[rows]), self.digests[rows])
             for first in range(0, len(changed), self.predictor.batch):
                 yield changed[first : first + self.predictor.batch]
