@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from frostline import anytime, files
-from frostline.anytime import CLOSELY, FIRST, GROWTH, NEAR, FeatureTable, extract_splits, more_images, stratified_order
+from frostline.anytime import CLOSELY, FIRST, GROWTH, NEAR, FeatureTable, Unseen, extract_splits, more_images, stratified_order
 from frostline.data.imageset import ImageSet, Splits
 from frostline.feature_cache import to_stored
 from frostline.features import FeatureBlock, compressed
@@ -82,6 +82,22 @@ def test_every_prefix_has_the_wholes_class_shares(shares):
     counts = np.cumsum(np.eye(4)[labels[order]], axis=0)
     wanted = np.arange(1, len(labels) + 1)[:, None] * np.bincount(labels) / len(labels)
     assert np.abs(counts - wanted).max() <= 2.0
+
+
+def test_small_classes_come_first_where_they_would_come_late():
+    labels = np.concatenate([np.repeat(np.arange(20), 500), [20, 20]])
+    for seed in range(5):
+        order = stratified_order(labels, seed)
+        assert sorted(order.tolist()) == list(range(len(labels)))
+        assert set(labels[order[:512]]) == set(range(21))
+
+
+def test_work_is_not_cut_short_before_every_class_was_seen():
+    unseen = Unseen(np.array([0, 1, 1, 2]))
+    assert unseen.see(np.array([0, 1]))
+    assert unseen.see(np.array([2]))
+    assert not unseen.see(np.array([3]))
+    assert not unseen.see(np.array([0]))
 
 
 def test_the_order_is_random_but_the_seeds():

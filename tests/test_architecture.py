@@ -37,6 +37,7 @@ LAYERS = [
     "data.download",
     "data.cifar",
     "data.folders",
+    "data.parquet",
     "data.tables",
     "data.sources",
     "data.splits",

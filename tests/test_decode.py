@@ -170,6 +170,10 @@ def test_a_jpeg_of_endless_scans_is_refused_by_their_number() -> None:
     for call in (open_image, decode_rgb, lambda data: verify(data, "x.jpg")):
         with pytest.raises(BadImage, match="too many scans"):
             call(data[:-2] + 1000 * last + data[-2:])
+    # what lies behind the picture is no scan of it, and where something lies between its segments all count
+    assert decode_rgb(data + 1000 * b"a film \xff\xda ").size == (1600, 1600)
+    with pytest.raises(BadImage, match="too many scans"):
+        open_image(data[:20] + b"garbage" + data[20:-2] + 1000 * last + data[-2:])  # behind the first segment
     small = encoded(Image.new("RGB", (16, 16), (90, 90, 90)), "JPEG", progressive=True)
     assert decode_rgb(small[:-2] + 1000 * small[small.rindex(b"\xff\xda") : -2] + small[-2:]).size == (16, 16)
 

@@ -14,6 +14,7 @@ from frostline.data.imageset import ImageSet
 from frostline.data.rows import pixel_digests
 from frostline.drawn import drawn_images
 from frostline.environment import has_bf16
+from frostline.errors import UserError
 from frostline.feature_cache import from_stored
 from frostline.frozen import freeze
 from frostline.vino import ov
@@ -217,3 +218,17 @@ def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, mo
     assert made.key["engine"].startswith("torch ")
     (block,) = made.extract(images, np.arange(5), made.caches(2, "float32"))
     np.testing.assert_allclose(block.features[:, 0], by_torch(made, images.pixels), rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_does_not_run_at_all_is_said(settings, monkeypatch):
+    """Images too small for it, or arguments with which it is none: torch cannot run it either."""
+    from frostline.models.backbones import FeatureNetwork
+
+    def fails(self, x):
+        raise RuntimeError("Output size is too small\nmore")
+
+    monkeypatch.setattr(FeatureNetwork, "pooled", fails)
+    monkeypatch.setattr(convert.ov, "convert_model", fails)
+    with pytest.raises(UserError, match="gives no features of images of") as caught:
+        freeze(settings, STORED)
+    assert caught.value.received == "Output size is too small"

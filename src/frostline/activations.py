@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from frostline.anytime import Extracted, FeatureTable, stratified_order
+from frostline.anytime import Extracted, FeatureTable, Unseen, stratified_order
 from frostline.config import Settings
 from frostline.data.augment import augment, make_augmentations
 from frostline.data.batches import Batches, FeatureBatches, OrderedRows, generator, stored_tensor
@@ -80,10 +80,12 @@ class Cached:
                 views = self.views if images is splits.train else self.settings.views
                 table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(views, dtype)
                 tables.append(table)
+                unseen = Unseen(images.labels)
                 for block in frozen.extract(images, stratified_order(images.labels, self.settings.seed), caches):
                     table.add(block)
                     bar.advance(len(block.rows))
-                    if images is splits.train and table.count < len(images) and stop.check():
+                    few = unseen.see(block.rows)
+                    if images is splits.train and table.count < len(images) and not few and stop.check():
                         self.reason = stop.reason
                         break
         return tables[1], tables[0]

@@ -28,19 +28,44 @@ FIRST = 2000
 GROWTH, CLOSELY = 1.25, 1.04
 #: Near is within this of it.
 NEAR = 0.03
+#: Rows of an order among which every class is to be, if a class has to be there at all: those of a first block.
+EARLY = 512
 
 Rows = NDArray[np.int64]
 Extract = Callable[[ImageSet, Rows], Iterator[FeatureBlock]]
 
 
 def stratified_order(labels: NDArray[np.int64], seed: int) -> Rows:
-    """(N,) a random order of rows in which every prefix has nearly the whole's class shares."""
+    """(N,) a random order of rows in which every prefix has nearly the whole's class shares.
+
+    Where a class is so small that its first row would come late, the first rows of all classes come first, so that work which is
+    cut short has seen them all.
+    """
     rng = np.random.default_rng([seed, len(labels)])
     position = np.empty(len(labels))
+    first = []
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
         position[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+        first.append(rows[0])
+    order = np.argsort(position, kind="stable")
+    if len(order) and np.isin(first, order[:EARLY]).all():
+        return order
+    position[first] -= 1
     return np.argsort(position, kind="stable")
+
+
+class Unseen:
+    """The classes of some rows of which nothing has been seen yet: until then work is not cut short."""
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self._labels, self._left = labels, set(np.unique(labels).tolist())
+
+    def see(self, rows: NDArray[np.integer]) -> bool:
+        """Take up rows; whether a class is still left."""
+        if self._left:
+            self._left -= set(self._labels[rows].tolist())
+        return bool(self._left)
 
 
 class FeatureTable:
@@ -152,20 +177,20 @@ def _extract_train(
     on_point: Callable[[dict[str, Any]], None],
     bar: Stage,
 ) -> None:
-    curve = _Curve(found, judged[found.validation.seen], stop)
+    curve, unseen = _Curve(found, judged[found.validation.seen], stop), Unseen(train.labels)
     for block in extract(train, stratified_order(train.labels, seed)):
         found.train.add(block)
         rows = compressed(block.features, found.train.dtype, found.power)
         found.moments.add(rows.reshape(-1, rows.shape[2]), np.repeat(train.labels[block.rows], rows.shape[1]))
         bar.advance(len(block.rows))
-        last = found.train.count == len(train)
+        last, few = found.train.count == len(train), unseen.see(block.rows)
         accuracy = None
         if last or curve.due():
             point = curve.add()
             accuracy = point["validation_accuracy"]
             bar.note(_said(point))
             on_point(point)
-        if stop.check(accuracy) and not last:
+        if stop.check(accuracy) and not last and not few:
             found.reason = stop.reason
             break
 

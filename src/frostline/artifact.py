@@ -89,7 +89,7 @@ def _write_onnx(folder: Path) -> None:
 
 def _sync(folder: Path) -> None:
     for path in folder.iterdir():
-        with open(path, "rb") as stream:
+        with open(path, "rb+") as stream:  # Windows syncs only what may be written to
             os.fsync(stream.fileno())
     sync_folder(folder)
 

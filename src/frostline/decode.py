@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -74,6 +75,8 @@ _OTHERS = [
     ("a gzip archive", 0, b"\x1f\x8b"),
 ]
 _ORIENTATION = 0x0112
+#: How a JPEG's scan begins, and what ends its data: any marker but an escaped byte, a restart and filling.
+_SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -132,9 +135,35 @@ def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
-    if name == "JPEG" and encoded.count(b"\xff\xda") * width * height > MAX_SCANNED:
+    most = MAX_SCANNED // max(width * height, 1)
+    if name == "JPEG" and encoded.count(_SCAN) > most and _scans(encoded) > most:
         raise BadImage("over-large: too many scans, each of which passes over all pixels")
     return image
+
+
+def _scans(jpeg: bytes) -> int:
+    """Scans of a JPEG up to its end: what lies behind it (a film, a raw image) may look like many more.
+
+    Where its segments do not follow one another, decoders look for the next that does, and so all that look like scans count.
+    """
+    at, scans = 2, 0
+    while at + 4 <= len(jpeg):
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at] != 0xFF or marker == 0:
+            return jpeg.count(_SCAN)
+        if marker == 0xD9:
+            break
+        if marker == 0xFF:
+            at += 1
+        elif marker == 1 or 0xD0 <= marker <= 0xD8:
+            at += 2
+        else:
+            at += 2 + length
+            if marker == _SCAN[1]:
+                scans += 1
+                after = _MARKER.search(jpeg, at)
+                at = after.start() if after else len(jpeg)
+    return scans
 
 
 def _describe(head: bytes) -> str:

@@ -180,7 +180,7 @@ def entries() -> list[dict[str, Any]]:
         try:
             key = json.loads((folder / "key.json").read_text("utf-8"))
             rows = sum(json.loads(path.read_text("utf-8"))["count"] for path in folder.glob("*.json") if path.name != "key.json")
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError):
             key, rows = {}, 0
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
         found.append({"folder": str(folder), "key": key, "rows": rows, "bytes": size})

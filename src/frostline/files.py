@@ -173,7 +173,7 @@ def write_through(path: Path, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as folder:
             temporary = Path(folder) / path.name
             save(temporary)
-            with open(temporary, "rb") as stream:
+            with open(temporary, "rb+") as stream:  # Windows syncs only what may be written to
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
     sync_folder(path.parent)

@@ -114,8 +114,9 @@ def _ready(loaded: Loaded, preprocess: Preprocess, settings: Settings, first: st
             return _compiled(loaded, preprocess, engine.resolve_precision(settings.precision), first)
         except RuntimeError as error:  # what OpenVINO and torch.export raise for operations they do not know
             note = f"{loaded.name} could not be compiled ({str(error).splitlines()[0][:160]}); torch runs it, more slowly."
+            by_torch = _eager(loaded, preprocess, settings, [note], first)
             say(note, "yellow")
-            return _eager(loaded, preprocess, settings, [note], first)
+            return by_torch
     return _eager(loaded, preprocess, settings, [], first)
 
 
@@ -257,7 +258,19 @@ def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: li
     from frostline.models.eager import EagerEngine
 
     runner = EagerEngine(loaded.network, preprocess, settings.device, settings.precision)
-    width = next(runner.run([drawn_images(1, *preprocess.stored)]))[0].shape[1]
+    try:
+        answer = next(runner.run([drawn_images(1, *preprocess.stored)]))[0]
+        if answer.ndim != 2:
+            raise ValueError(f"features of shape {answer.shape}")
+    except (RuntimeError, ValueError, TypeError) as error:
+        height, width = preprocess.size
+        raise UserError(
+            f"{loaded.name} gives no features of images of {height}×{width}.",
+            expected="a row of features for each image",
+            received=str(error).splitlines()[0][:200],
+            hint="--set image_size=…, larger; or other model_args in the weights' config.json",
+        ) from error
+    width = answer.shape[1]
     key = {
         **_key(loaded, preprocess, first),
         "engine": runner.name,

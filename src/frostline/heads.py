@@ -19,9 +19,8 @@ from torch import nn
 from frostline.anytime import Extracted
 from frostline.calibrate import recorded_temperature
 from frostline.config import Settings
-from frostline.data.batches import FeatureBatches
+from frostline.data.batches import FeatureBatches, stored_tensor
 from frostline.errors import UserError
-from frostline.feature_cache import from_stored
 from frostline.files import scratch_array
 from frostline.linear import Linear, Logistic, Moments, judge, log_softmax, sweep
 from frostline.loop import fit, predict_log_probs
@@ -158,8 +157,7 @@ def _dense(
 ) -> FittedHead:
     device = pick_device(settings.device)
     head = make_head(settings.head, len(found.moments.x), len(found.moments.y), settings.seed)
-    train = from_stored(found.train.features, found.train.dtype)
-    validation = from_stored(found.validation.features, found.validation.dtype)
+    train, validation = (stored_tensor(table.features, table.dtype) for table in (found.train, found.validation))
     patience = PATIENCE if settings.patience < 0 else settings.patience
     # cutmix and freezeout are of a fine-tuning's maps and layers, of which a head on features has none
     settings = settings.with_values(cutmix=0.0, freezeout=(), patience=patience)

@@ -60,6 +60,21 @@ def test_unsafe_members_are_refused_by_name_and_nothing_stays(tmp_path: Path, na
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
+    """It says that it is larger than what the archive holds, and is as large once it is unpacked."""
+    sparse = member("in/hole.bin")
+    sparse.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.size": "3000000000",
+        "GNU.sparse.map": "0,3",
+    }
+    archive = make(tmp_path / "a.tar.gz", (sparse, b"abc"))
+    with pytest.raises(UserError, match="not safe"):
+        unpack(archive, tmp_path / "out" / "a")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda data: data[:60], lambda data: b"no gzip", lambda data: b"", lambda data: data[:30] + data[40:]]
 )

@@ -111,6 +111,19 @@ def test_copies_stay_together() -> None:
         assert set(np.unique(part.digests, return_counts=True)[1]) == {4}
 
 
+def test_the_same_pixels_in_other_files_are_copies() -> None:
+    """Small images of several sizes are known by their bytes, and by their pixels otherwise."""
+    pixels = np.array([bytes([number // 2]) * 15 + b"x" for number in range(40)], dtype="S16")
+    train = replace(images([0, 0, 1, 1] * 10), otherwise=pixels)
+    theirs = np.array([pixels[0], pixels[4], b"new"], dtype="S16")
+    test = replace(images([0, 1, 1], ["other", "another", "third"], "test", 2), otherwise=theirs)
+    splits = split(source(train, test), validation_fraction=0.25)
+    assert splits.test.otherwise.tolist() == [b"new"]
+    left, right = (set(one.otherwise.tolist()) for one in (splits.train, splits.validation))
+    assert not left & right
+    assert len(splits.train) + len(splits.validation) == 40
+
+
 def test_groups_stay_whole_and_classes_stay_balanced() -> None:
     labels, groups = [0, 1] * 200, [f"patient {number // 8}" for number in range(400)]
     found = split(source(images(labels, groups=groups)))

@@ -142,6 +142,23 @@ def test_parquet(folder: Path) -> None:
     assert load_parquet(folder, {"path": paths, "label": dictionary}).sets["train"].classes == ("a", "b")
 
 
+def test_columns_of_no_use_are_not_read(folder: Path) -> None:
+    """Images beside their paths, and times finer than Python's."""
+    paths = ["img/0.jpg", "img/1.jpg"]
+    times = pa.array([1, 2], pa.timestamp("ns"))
+    source = load_parquet(
+        folder, {"path": paths, "label": ["a", "b"], "jpeg": [b"x" * 100] * 2, "box": [{"x": 1}] * 2, "when": times}
+    )
+    assert named(source) == {"img/0.jpg": "a", "img/1.jpg": "b"}
+    assert load_parquet(folder, {"path": paths, "label": ["a", "b"], "when": times}, group="when").sets["train"].groups is not None
+
+
+@pytest.mark.parametrize("label", ["9" * 5000, "[" * 5000])
+def test_labels_that_are_hard_to_read_are_names(folder: Path, label: str) -> None:
+    source = load(folder, f"path,label\nimg/0.jpg,{label}\nimg/1.jpg,cat\n")
+    assert set(named(source).values()) == {label, "cat"}
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

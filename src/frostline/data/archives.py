@@ -76,7 +76,7 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in member.name:
         problem = "a name that leads outside the archive's folder"
-    elif not (member.isreg() or member.isdir()):
+    elif not (member.isreg() or member.isdir()) or member.issparse():  # a sparse file is larger than what is unpacked
         problem = "a link" if member.issym() or member.islnk() else "a special file"
     else:
         return

@@ -139,13 +139,15 @@ def _read_split(walk: _Walk, split: str, folder: Path, entries: list[os.DirEntry
     outer = {_identity(walk.root), _identity(folder)}
     for entry in filter(_is_folder, entries):
         path = Path(entry.path)
-        if _identity(path) in outer:
+        if (place := _known(walk, path)) is None:
+            continue
+        if place in outer:
             walk.reject(path, "a link to a folder that holds it (a loop)")
             continue
         label = class_name(shown(entry.name))
         if split == "train":
             walk.found.declared.append(label)
-        for file in _images_below(walk, path, outer | {_identity(path)}):
+        for file in _images_below(walk, path, outer | {place}):
             name = walk.name(file)
             walk.found.rows.append(Row(split, label, file, name, name))
     _read_loose(walk, entries)
@@ -168,10 +170,10 @@ def _images_below(walk: _Walk, top: Path, visited: set[tuple[int, int]]) -> Iter
                     yield path
             elif path.suffix.lower() in _IMAGE_ENDINGS:
                 walk.reject(path, "a folder, not an image")
-            elif _identity(path) in visited:
+            elif (place := _known(walk, path)) in visited:
                 walk.reject(path, "a link to a folder that was read already (a loop)")
-            else:
-                visited.add(_identity(path))
+            elif place is not None:
+                visited.add(place)
                 inner.append(path)
         waiting += reversed(inner)
 
@@ -181,6 +183,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself: it counts as a file, and is named when that is opened
         return False
+
+
+def _known(walk: _Walk, path: Path) -> tuple[int, int] | None:
+    """A folder's identity; None, and it is listed, where the folder around it may not be entered."""
+    try:
+        return _identity(path)
+    except OSError as error:
+        walk.reject(path, f"unreadable: {error.strerror or error}")
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int]:

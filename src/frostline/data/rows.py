@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from frostline.data.imageset import UNKNOWN, ImageSet, Reject, Source
 from frostline.data.statindex import Checked, check_files
 from frostline.decode import BadImage, decode_rgb
+from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.files import digest_bytes
 
@@ -78,9 +79,12 @@ def class_name(text: str) -> str:
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names, numbers within them by value: "2" before "10", "img9" before "img10"."""
 
-    def key(name: str) -> tuple[list[str | int], str]:
+    def key(name: str) -> tuple[list[str | tuple[int, str]], str]:
         parts = re.split(r"([0-9]+)", name.casefold())
-        return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
+        return [by_value(part) if number % 2 else part for number, part in enumerate(parts)], name
+
+    def by_value(digits: str) -> tuple[int, str]:  # Python makes no number of thousands of them
+        return len(digits.lstrip("0")), digits.lstrip("0")
 
     return tuple(sorted(set(names), key=key))
 
@@ -233,7 +237,7 @@ def _decoded(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _in_threads(work: Callable[[int], None], numbers: Iterable[int]) -> None:
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(work, numbers):
             pass
 

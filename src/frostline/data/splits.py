@@ -93,7 +93,7 @@ def _without_shared(sets: Mapping[str, ImageSet], notes: list[str]) -> tuple[dic
     for loser, winner in (("train", "validation"), ("test", "train"), ("test", "validation")):
         if loser not in kept or winner not in kept:
             continue
-        same = np.isin(kept[loser].digests, kept[winner].digests)
+        same = _identical(kept[loser], kept[winner])
         related = _in_groups_of(kept[loser], kept[winner]) & ~same
         for shared, what in ((same, "identical to images"), (related, "of the same groups as images")):
             if shared.any():
@@ -102,6 +102,14 @@ def _without_shared(sets: Mapping[str, ImageSet], notes: list[str]) -> tuple[dic
                 notes.append(f"{len(ids):,} images of {loser} are {what} in {winner}, and were left out of {loser}: {_list(ids)}.")
         kept[loser] = kept[loser].take(~(same | related))
     return kept, dropped
+
+
+def _identical(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
+    """(N,) which images are among the others, by their bytes or, where both are small, by their pixels."""
+    same: NDArray[np.bool_] = np.isin(images.digests, others.digests)
+    if images.otherwise is not None and others.otherwise is not None:
+        same |= np.isin(images.otherwise, others.otherwise)
+    return same
 
 
 def _list(ids: list[str]) -> str:
@@ -155,6 +163,9 @@ def _check_cut(train: ImageSet, name: str, mask: NDArray[np.bool_], wanted: int,
 
 def _units(images: ImageSet) -> _Units:
     _, unit = np.unique(images.digests, return_inverse=True)
+    if images.otherwise is not None:  # the same pixels in files of other bytes
+        found, other = np.unique(images.otherwise, return_inverse=True)
+        unit = _connected(unit, other) if len(found) < len(images) else unit
     if images.groups is not None:
         unit = _connected(unit, np.unique(images.groups, return_inverse=True)[1])
     order = np.argsort(unit, kind="stable")

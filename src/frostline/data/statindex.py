@@ -12,6 +12,7 @@ from pathlib import Path
 
 from frostline import decode
 from frostline.decode import BadImage, read_file, verify
+from frostline.environment import cores
 from frostline.files import digest_bytes, home, write_bytes
 from frostline.progress import stage
 
@@ -72,7 +73,7 @@ def check_files(place: Path, paths: Sequence[Path]) -> tuple[dict[Path, Checked]
 
 def _look_at_all(paths: list[Path], known: Mapping[str, _Entry]) -> Iterator[tuple[Path, Checked, _Entry | None]]:
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(cores())
     try:
         with stage("Checking images", len(paths)) as bar:
             for done in as_completed([pool.submit(_look_at_some, chunk, known) for chunk in chunks]):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.data.imageset import Reject
+from frostline.data.parquet import read_parquet
 from frostline.data.rows import SPLIT_NAMES, Found, Row, class_name, shown
 from frostline.errors import UserError, nearest
 
@@ -53,7 +54,7 @@ def read_table(path: Path, *, group: str = "") -> Found:
     Raises:
         UserError: unreadable, no such column, no rows, unknown split names, or not single-label classification.
     """
-    table = _read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    table = Table(path, *read_parquet(path, COLUMNS)) if path.suffix.lower() == ".parquet" else read_csv(path)
     where = _find_columns(table, group)
     if not table.rows:
         raise UserError(f"{path} has no rows.", expected="a header and a row for each image")
@@ -109,21 +110,6 @@ def _decode(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text.", received=received, hint="save it as CSV UTF-8") from error
     except OSError as error:
         raise UserError(f"Cannot read {path}.", received=error.strerror or str(error)) from error
-
-
-def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError("Parquet tables need pyarrow.", hint="pip install 'frostline[train]', or save the table as CSV") from error
-    try:
-        table = parquet.ParquetFile(path).read()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"Cannot read {path}.", expected="a Parquet file, whole", received=str(error)[:200]) from error
-    columns = [column.to_pylist() for column in table.columns]
-    rows = [(f"{path.name}:row {number}", list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 1)]
-    return Table(path, list(table.column_names), rows)
 
 
 def _find_columns(table: Table, group: str) -> dict[str, int]:
@@ -205,8 +191,6 @@ def _add_row(found: Found, table: Table, where: dict[str, int], name: str, cells
     if len(cells) != len(table.columns):
         found.rejects.append(Reject(name, f"{len(cells)} fields where the header has {len(table.columns)}"))
         return
-    if isinstance(cells[where["path"]], dict | bytes):
-        raise UserError(f"{table.path} holds the images themselves.", expected="a column of paths")
     label, raw = _text(cells[where["label"]]), str(cells[where["path"]] or "")
     split = _text(cells[where["split"]]).lower() if "split" in where else "train"
     named = SPLIT_NAMES.get(split, split)
@@ -252,7 +236,7 @@ def _several(label: str, alone: set[str]) -> bool:
 def _is_json_list(label: str) -> bool:
     try:
         return isinstance(json.loads(label), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

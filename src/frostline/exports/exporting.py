@@ -194,7 +194,7 @@ class _scratch:  # noqa: N801
 def _move(fresh: Path, target: Path) -> None:
     for path in sorted(fresh.rglob("*")) if fresh.is_dir() else [fresh]:
         if path.is_file():
-            with open(path, "rb") as stream:
+            with open(path, "rb+") as stream:  # Windows syncs only what may be written to
                 os.fsync(stream.fileno())
     if target.is_dir():
         shutil.rmtree(target)
