@@ -26,6 +26,7 @@ LAYERS = [
     "recipes",
     # images in
     "preprocess",
+    "image_bytes",
     "decode",
     "stored",
     "model_card",

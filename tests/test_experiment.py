@@ -14,7 +14,7 @@ from frostline.artifact import read_model
 from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
-from frostline.experiment import load_data, train
+from frostline.experiment import free_folder, load_data, train
 from frostline.feature_cache import FeatureOverflowError, entries, raw
 from frostline.features import extract
 from frostline.model_card import read_card, seen_digests
@@ -422,3 +422,18 @@ def test_other_arguments_beside_the_same_weights_make_another_network(folders, f
     (changed / "config.json").write_text(json.dumps({**config, "model_args": {"output_stride": 16}}))
     train(folders, frozen.with_values(weights=str(changed)), tmp_path / "run")
     assert rows() == [("image", 150), ("image", 150), ("mirror", 150)]
+
+
+def test_two_runs_without_a_name_get_a_folder_each(folders, frozen, tmp_path, monkeypatch):
+    """The folder is made at once: data take time to load."""
+    monkeypatch.chdir(tmp_path)
+    first, second = free_folder(frozen, "digits"), free_folder(frozen, "digits")
+    assert [path.name for path in (first, second)] == [f"{frozen.recipe}-digits-1", f"{frozen.recipe}-digits-2"]
+    with pytest.raises(UserError):
+        train("nowhere", frozen)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {first.name, second.name}
+
+
+def test_what_does_nothing_for_a_head_that_is_fitted_is_said(folders, frozen, tmp_path, capsys):
+    train(folders, frozen.with_values(mixup=0.2, epochs=3), tmp_path / "run")
+    assert "A logistic head is fitted, not trained: epochs, mixup without effect." in capsys.readouterr().err

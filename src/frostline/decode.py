@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from frostline.errors import UserError
+from frostline.image_bytes import described, scans_of
+from frostline.image_bytes import sniff as sniff
 
 #: Images with more pixels than this are refused from their header, before anything is decoded (100 megapixels: 300 MB as RGB).
 MAX_PIXELS = 100_000_000
@@ -53,30 +54,9 @@ _OPEN: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
-_SIGNATURES = [
-    ("JPEG", 0, b"\xff\xd8\xff"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
-    ("WEBP", 8, b"WEBP"),
-    ("BMP", 0, b"BM"),
-    ("GIF", 0, b"GIF87a"),
-    ("GIF", 0, b"GIF89a"),
-    *(("TIFF", 0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-]
-# What is often found under an image's name. Only told to the user, never opened.
-_OTHERS = [
-    ("a HEIC or AVIF image", 4, b"ftyp"),
-    ("a JPEG XL image", 0, b"\xff\x0a"),
-    ("a JPEG XL image", 4, b"JXL "),
-    ("a JPEG 2000 image", 4, b"jP  "),
-    ("a Photoshop file", 0, b"8BPS"),
-    ("an icon", 0, b"\0\0\1\0"),
-    ("a PDF", 0, b"%PDF"),
-    ("a ZIP archive", 0, b"PK\3\4"),
-    ("a gzip archive", 0, b"\x1f\x8b"),
-]
+#: Pixels of deep grey images that are scaled at once.
+_AT_ONCE = 2**20
 _ORIENTATION = 0x0112
-#: How a JPEG's scan begins, and what ends its data: any marker but an escaped byte, a restart and filling.
-_SCAN, _MARKER = b"\xff\xda", re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,11 +70,6 @@ _TURN = {
 
 class BadImage(Exception):  # noqa: N818 - it names the image, not the program
     """An image that cannot be used; its text is the reason, in a few words."""
-
-
-def sniff(head: bytes) -> str:
-    """The format ("JPEG", "PNG", …) that a file's first 16 bytes announce; empty when none of those that are read."""
-    return next((name for name, at, magic in _SIGNATURES if head[at : at + len(magic)] == magic), "")
 
 
 def read_file(path: Path) -> bytes:
@@ -130,52 +105,15 @@ def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile
     if not encoded:
         raise BadImage("empty: zero bytes")
     if not (name := sniff(encoded[:16])):
-        raise BadImage(_describe(encoded[:512]))
+        raise BadImage(described(encoded[:512]))
     image: ImageFile.ImageFile = _guard(_OPEN[name], io.BytesIO(encoded))
     width, height = image.size
     if width * height > max_pixels:
         raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
     most = MAX_SCANNED // max(width * height, 1)
-    if name == "JPEG" and encoded.count(_SCAN) > most and _scans(encoded) > most:
+    if name == "JPEG" and scans_of(encoded, most) > most:
         raise BadImage("over-large: too many scans, each of which passes over all pixels")
     return image
-
-
-def _scans(jpeg: bytes) -> int:
-    """Scans of a JPEG up to its end: what lies behind it (a film, a raw image) may look like many more.
-
-    Where its segments do not follow one another, decoders look for the next that does, and so all that look like scans count.
-    """
-    at, scans = 2, 0
-    while at + 4 <= len(jpeg):
-        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if jpeg[at] != 0xFF or marker == 0:
-            return jpeg.count(_SCAN)
-        if marker == 0xD9:
-            break
-        if marker == 0xFF:
-            at += 1
-        elif marker == 1 or 0xD0 <= marker <= 0xD8:
-            at += 2
-        else:
-            at += 2 + length
-            if marker == _SCAN[1]:
-                scans += 1
-                after = _MARKER.search(jpeg, at)
-                at = after.start() if after else len(jpeg)
-    return scans
-
-
-def _describe(head: bytes) -> str:
-    for name, at, magic in _OTHERS:
-        if head[at : at + len(magic)] == magic:
-            return f"unsupported format: {name}"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if b"<svg" in start:
-        return "unsupported format: an SVG drawing"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "not an image: an HTML page"
-    return "not an image" + (": text" if all(byte in b"\t\n\r\f" or byte >= 32 for byte in head) else "")
 
 
 def _guard(call: Callable[..., Any], *args: Any) -> Any:
@@ -228,7 +166,12 @@ def _deep_to_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
     tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
     top = next((top for top in tops if least >= 0 and greatest <= top), None)
     low, span = (0.0, top) if top else (least, greatest - least or 1.0)
-    return np.rint((values.astype(np.float64) - low) * 255.0 / span).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _AT_ONCE // values.shape[1])  # in strips: an image of 100 megapixels in float64 has 800 MB
+    for start in range(0, len(values), rows):
+        part = values[start : start + rows].astype(np.float64)
+        grey[start : start + rows] = np.rint((part - low) * 255.0 / span)
+    return grey
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from frostline.preparing import load_data as load_data
 from frostline.progress import say
 from frostline.recipes import model_name
 from frostline.records import json_record
+from frostline.run_folder import cannot_write
 from frostline.runs import Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
@@ -73,7 +75,8 @@ def train(
     chosen = settled(data, settings, values)
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else free_folder(chosen, data)
-    with MemoryWatch() as watch, stop.listen(), _begun(data, chosen, folder, overwrite, resume) as (run, splits):
+    begun = _begun(data, chosen, folder, overwrite, resume)
+    with _made(folder, out is None), MemoryWatch() as watch, stop.listen(), begun as (run, splits):
         trained = trained_on(splits, chosen, run, stop)
         record = _saved_and_judged(trained, splits, chosen, run, stop)
         _draw(trained, chosen, run)
@@ -83,6 +86,18 @@ def train(
     if csv or tensorboard:
         run.export_history(csv=csv, tensorboard=tensorboard)
     return run
+
+
+@contextmanager
+def _made(folder: Path, by_us: bool) -> Iterator[None]:
+    """Where what is inside fails, a folder that was made for it goes, if nothing was left in it."""
+    try:
+        yield
+    except BaseException:
+        if by_us:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+        raise
 
 
 def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run: Run, stop: StopRule) -> dict[str, Any]:
@@ -113,13 +128,19 @@ def _saved_and_judged(trained: Trained, splits: Splits, settings: Settings, run:
 
 
 def free_folder(settings: Settings, data: Any) -> Path:
-    """runs/RECIPE-DATA-1, or the first number that is free."""
+    """runs/RECIPE-DATA-1, or the first number that is free; made at once, for data take time to load and others train as well."""
     source = str(data.record.get("source", "data")) if isinstance(data, Splits) else str(data)
     name = Path(source.partition(":")[0]).stem or "data"
-    number = 1
-    while (folder := Path("runs") / f"{settings.recipe}-{name}-{number}").exists():
-        number += 1
-    return folder
+    for number in count(1):
+        folder = Path("runs") / f"{settings.recipe}-{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        return folder
+    raise AssertionError("there is always another number")
 
 
 @contextmanager

@@ -24,6 +24,19 @@ from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.trained import Trained
 
+#: Settings of what is trained step by step, for which a head that is fitted has no use.
+_STEPWISE = (
+    *("epochs", "batch_size", "optimizer", "lr", "find_lr", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip"),
+    *("loss", "label_smoothing", "mixup", "cutmix", "ema", "soup", "compile", "monitor", "patience", "rates", "freezeout"),
+)
+
+
+def _say_unused(settings: Settings) -> None:
+    plain = Settings()
+    changed = [name for name in _STEPWISE if getattr(settings, name) != getattr(plain, name)]
+    if changed and not settings.head.startswith("dense"):
+        say(f"A {settings.head} head is fitted, not trained: {', '.join(changed)} without effect.", "yellow")
+
 
 def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train a head on a frozen backbone's features.
@@ -40,6 +53,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
             received="mirror, shift, cutout or augment",
             hint="--train-from and a block; or --views 2 for mirror images",
         )
+    _say_unused(settings)
     check_unseen(splits.validation, settings.backbone)
     with run.timing("compile"):
         frozen = freeze(settings, splits.train.size)

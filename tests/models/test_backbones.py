@@ -111,6 +111,16 @@ def test_a_map_averages_to_the_features():
     torch.testing.assert_close(grid.mean((2, 3)), features)
 
 
+def test_a_map_whose_channels_come_last_is_turned():
+    """Swin's and others'."""
+    network = FeatureNetwork(build("timm:test_mambaout", (32, 32))).eval()
+    assert network.network.output_fmt == "NHWC"
+    with torch.inference_mode():
+        features, grid = network(torch.zeros(2, 3, 64, 64))
+        assert torch.equal(grid, network.network.forward_features(torch.zeros(2, 3, 64, 64)).permute(0, 3, 1, 2))
+    assert features.shape[1] >= grid.shape[1] > 3
+
+
 def test_a_transformers_map_is_its_patches_in_their_places():
     network = FeatureNetwork(timm.create_model("test_vit", num_classes=0, img_size=(64, 96))).eval()
     with torch.inference_mode():

@@ -68,7 +68,9 @@ class FeatureNetwork(nn.Module):
     def pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D) and what they were pooled from, as the network has it."""
         grid = self.network.forward_features(x)
-        return grid.mean((2, 3)) if self.dense_top else self.network.forward_head(grid, pre_logits=True), grid
+        features = grid.mean((2, 3)) if self.dense_top else self.network.forward_head(grid, pre_logits=True)
+        channels_last = grid.ndim == 4 and getattr(self.network, "output_fmt", "NCHW") == "NHWC"  # timm's Swin and others
+        return features, grid.permute(0, 3, 1, 2) if channels_last else grid
 
 
 def as_map(grid: Tensor, prefix_tokens: int, aspect: float) -> Tensor:
