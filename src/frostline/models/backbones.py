@@ -69,7 +69,7 @@ class FeatureNetwork(nn.Module):
         """Features (B, D) and what they were pooled from, as the network has it."""
         grid = self.network.forward_features(x)
         features = grid.mean((2, 3)) if self.dense_top else self.network.forward_head(grid, pre_logits=True)
-        channels_last = grid.ndim == 4 and getattr(self.network, "output_fmt", "NCHW") == "NHWC"  # timm's Swin and others
+        channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"  # timm's Swin and others
         return features, grid.permute(0, 3, 1, 2) if channels_last else grid
 
 
