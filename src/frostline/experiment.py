@@ -97,6 +97,7 @@ def _made(folder: Path, by_us: bool) -> Iterator[None]:
         if by_us:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
+                folder.parent.rmdir()
         raise
 
 
