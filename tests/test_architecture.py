@@ -151,6 +151,9 @@ LAYERS = [
     "artifact",
     "models.exporting",
     "models.inside",
+    "serve",
+    "serve.predictor",
+    "teacher",
     "trained",
     "speed",
     "plan",
@@ -165,8 +168,6 @@ LAYERS = [
     "repeat",
     "tune",
     # what stands on a saved model
-    "serve",
-    "serve.predictor",
     "serve.settings",
     "serve.answers",
     "serve.refusals",

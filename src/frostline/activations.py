@@ -31,6 +31,8 @@ from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.train_frozen import extracted
 
+#: A teacher's, (N, K) for all training images; None: there is no teacher.
+Answers = NDArray[np.float32] | None
 #: Rows of a pass that only looks.
 LOOKED_AT = 128
 #: Share of the free disk that activations may take.
@@ -52,8 +54,8 @@ class Activations(Protocol):
     reason: str
     record: dict[str, Any]
 
-    def training(self) -> Batches:
-        """Shuffled batches (B, *shape)."""
+    def training(self, answers: Answers = None) -> Batches:
+        """Shuffled batches (B, *shape), with labels or a teacher's answers, (N, K) for all training images."""
 
     def validation(self) -> Batches:
         """Batches (B, V, *shape) of the views that the finished model sees, in the order of ``judged``."""
@@ -90,11 +92,12 @@ class Cached:
                         break
         return tables[1], tables[0]
 
-    def training(self) -> FeatureBatches:
+    def training(self, answers: Answers = None) -> FeatureBatches:
         """See ``Activations``; a random one of the cached views of every row."""
         settings = self.settings
         balanced = settings.balance == "sampling"
-        return self._batches(self.train_table, self.splits.train, settings.batch_size, shuffle=True, balanced=balanced)
+        batches = self._batches(self.train_table, self.splits.train, settings.batch_size, shuffle=True, balanced=balanced)
+        return batches.learn_from(None if answers is None else answers[self.seen])
 
     def validation(self) -> FeatureBatches:
         """See ``Activations``."""
@@ -183,7 +186,7 @@ class LiveBatches(OrderedRows):
         for rows in order:
             parts = [self._views(outputs) for _ in range(0, len(rows), engine.batch)]
             x = torch.from_numpy(np.concatenate(parts)).unflatten(-1, self.below.line.shape).to(self.device)
-            yield x[:, 0] if self.train else x, self.labels[torch.from_numpy(rows).to(self.device)]
+            yield x[:, 0] if self.train else x, self.targets(torch.from_numpy(rows))
 
     def _views(self, outputs: Iterator[tuple[NDArray[Any], ...]]) -> NDArray[Any]:
         return np.stack([next(outputs)[0] for _ in range(self.views)], axis=1)
@@ -209,9 +212,9 @@ class Live:
         self.seen, self.judged = np.arange(len(splits.train)), np.arange(len(splits.validation))
         self.record = {"path": "live"}
 
-    def training(self) -> LiveBatches:
+    def training(self, answers: Answers = None) -> LiveBatches:
         """See ``Activations``."""
-        return LiveBatches(self.splits.train, self.below, self.settings, train=True)
+        return LiveBatches(self.splits.train, self.below, self.settings, train=True).learn_from(answers)
 
     def validation(self) -> LiveBatches:
         """See ``Activations``."""

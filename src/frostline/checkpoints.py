@@ -20,10 +20,11 @@ from frostline.progress import say
 KEPT = 2
 
 
-def training_identity(settings: Settings, splits: Splits, weights: str = "") -> str:
-    """Digest of all that decides what a training becomes: settings, images, starting weights."""
+def training_identity(settings: Settings, splits: Splits, weights: str = "", teacher: str = "") -> str:
+    """Digest of all that decides what a training becomes: settings, images, starting weights, teacher."""
     chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
-    return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights])
+    taught = [teacher] if teacher else []
+    return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights, *taught])
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ Compile = Literal["no", "default", "reduce-overhead", "max-autotune"]
 #: What can be done to the pixels of training images by name; see ``data.augment``.
 Augment = Literal["mirror", "zoom", "gamma", "contrast", "channels", "erase", "randaugment", "trivial"]
 #: Settings that do not shape what a model becomes: places, clocks and limits, what is said, the test split.
-NOT_OF_THE_MODEL = ("weights", "stop_at", "budget", "memory", "announce", "test", "unknown_as_wrong", "exclude", "relabel")
+NOT_OF_THE_MODEL = (
+    *("weights", "teacher", "exclude", "relabel"),
+    *("stop_at", "budget", "memory", "announce", "test", "unknown_as_wrong"),
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Settings:
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: float = 2.0
     label_smoothing: float = 0.0
+    teacher: str = ""  # a run or model whose answers for the training images are learned in place of their labels
+    teacher_temperature: float = 2.0  # by which its answers, and the student's beside them, are softened
     balance: Literal["none", "loss", "sampling"] = "none"  # give rare classes weight: in the loss, or by drawing them more often
     mixup: float = 0.0  # Beta(a, a) of the share in which a row is blended with another; 0: none
     cutmix: float = 0.0  # Beta(a, a) of the share of a map that is another row's; 0: none
@@ -179,6 +184,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("clip", 0, 1e6),
     ("focal_gamma", 0, 10),
     ("label_smoothing", 0, 0.9),
+    ("teacher_temperature", 0.1, 100),
     ("mixup", 0, 100),
     ("cutmix", 0, 100),
     ("ema", 0, 0.99999),

@@ -129,7 +129,8 @@ class Sums:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, rate: float) -> None:
         self.losses.append(loss.detach())
-        self.hits.append((logits.detach().argmax(dim=1) == labels).sum())
+        right = labels if labels.dim() == 1 else labels.argmax(dim=1)  # of a teacher's answers the likeliest
+        self.hits.append((logits.detach().argmax(dim=1) == right).sum())
         self.sizes.append(len(labels))
         self.rates.append(rate)
 

@@ -11,16 +11,20 @@ from torch.nn import functional
 from frostline.config import Settings
 from frostline.models.layers import PenalisedLinear
 
-#: (N, K) logits and (N,) labels to the mean loss, a scalar, in nats.
+#: (N, K) logits and what they should say, (N,) labels or a teacher's (N, K) probabilities, to the mean loss, a scalar, in nats.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(settings: Settings, labels: Tensor | None = None) -> Loss:
-    """The loss of the settings: ``loss``, ``focal_gamma``, ``label_smoothing`` and, with ``balance="loss"``, class weights.
+    """The loss of the settings: ``taught`` where there is a teacher.
+
+    Else that of ``loss``, ``focal_gamma``, ``label_smoothing`` and, with ``balance="loss"``, class weights.
 
     Args:
         labels: (N,) of the training rows; needed for class weights alone.
     """
+    if settings.teacher:
+        return lambda logits, answers: taught(logits.float(), answers, settings.teacher_temperature)
     weights = balanced_weights(labels) if settings.balance == "loss" and labels is not None else None
     if settings.loss == "focal":
         return lambda logits, labels: focal(logits.float(), labels, settings.focal_gamma, settings.label_smoothing, weights)
@@ -46,6 +50,17 @@ def focal(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weight
     if weights is None:
         return rows.mean()
     return (rows * weights.to(rows)[labels]).mean()
+
+
+def taught(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
+    """Mean over rows of −T² Σ_k a_k log softmax(z / T)_k: a student beside its teacher (Hinton et al. 2015, section 2).
+
+    Args:
+        logits: (N, K), the student's z.
+        answers: (N, K) probabilities, softened by the same temperature T.
+        temperature: T; gradients shrink by T², which the factor makes good.
+    """
+    return temperature**2 * functional.cross_entropy(logits / temperature, answers)
 
 
 def balanced_weights(labels: Tensor, classes: int = 0) -> Tensor:

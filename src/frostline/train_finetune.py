@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline import engine
-from frostline.activations import Activations, Cached, Live, views_that_fit
+from frostline.activations import Activations, Answers, Cached, Live, views_that_fit
 from frostline.anytime import Extracted
 from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.checkpoints import Checkpoints, training_identity
@@ -29,6 +30,7 @@ from frostline.plan import make_plan, say_plan
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.teacher import Teacher, open_teacher, seen_by
 from frostline.trained import Trained, judged_by_graph
 
 #: Why extraction ended, usually.
@@ -46,19 +48,22 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         raise UserError(
             "Fine-tuning goes on from a head that gives probabilities.", expected="logistic or dense-…", received="ridge"
         )
+    teacher = open_teacher(settings, splits)
     with run.timing("compile"):
         below = freeze_below(settings, splits.train.size)
         _check(below.line, settings)
         as_pretrained = below.whole_as_pretrained()
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
         say_plan(make_plan(below, settings, splits, views), below, settings)
+    with run.timing("teacher") if teacher else nullcontext():
+        answers = teacher.answers(splits.train, stop) if teacher else None
     activations: Activations
     if settings.changes_pixels:
         activations = Live(below, splits, settings)
     else:
         with run.timing("activations"):
             activations = Cached(below, splits, settings, stop, views)
-    tuning = _FineTuning(below, activations, splits, settings)
+    tuning = _FineTuning(below, activations, splits, settings, teacher)
     with run.timing("head"):
         found, head = tuning.head_alone(run, stop)
     # on the live path the head was fitted on features of its own, of other rows where it was cut short
@@ -69,7 +74,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         say(f"Nothing above the frost line was trained: {stop.reason}. The head's model is the finished one.", "yellow")
         return replace(first, record={**first.record, "ended": stop.reason})
     with run.timing("fit"):
-        network, fitted, log_p = tuning.above(head.chosen, run, stop)
+        network, fitted, log_p = tuning.above(head.chosen, run, stop, answers)
     network = network.cpu()
     labels = splits.validation.labels[activations.judged]
     calibrated = recorded_temperature(log_p, labels)
@@ -103,6 +108,7 @@ class _FineTuning:
     activations: Activations
     splits: Splits
     settings: Settings
+    teacher: Teacher | None
 
     def head_alone(self, run: Run, stop: StopRule) -> tuple[Extracted, FittedHead]:
         """The head on the features that the network gives as pretrained, and these."""
@@ -116,7 +122,7 @@ class _FineTuning:
 
         return found, fit_head(found, labels, judged, self.settings, rule, on_epoch, self.splits.train.labels)
 
-    def above(self, head: nn.Module, run: Run, stop: StopRule) -> tuple[Trainable, Fitted, NDArray[np.float32]]:
+    def above(self, head: nn.Module, run: Run, stop: StopRule, answers: Answers) -> tuple[Trainable, Fitted, NDArray[np.float32]]:
         """Train the upper part and the head together, from this head on; with the log-probabilities of validation."""
         settings, line = self.settings, self.below.line
         passed: list[float] = []
@@ -133,16 +139,17 @@ class _FineTuning:
 
         validation = self.activations.validation()
         seen_as = settings.with_values(cached_views=self.activations.record.get("cached_views", 0))  # as the disk had room for
+        identity = training_identity(seen_as, self.splits, self.below.loaded.digest, self.teacher.digest if self.teacher else "")
         with network.folded():
             fitted = fit(
                 network,
-                self.activations.training(),
+                self.activations.training(answers),
                 validation,
                 settings=settings,
                 stop=stop,
                 on_epoch=on_epoch,
                 parameters=parameter_groups(network, settings, self.below.loaded.network.network),
-                checkpoints=Checkpoints(run.checkpoints_folder, training_identity(seen_as, self.splits, self.below.loaded.digest)),
+                checkpoints=Checkpoints(run.checkpoints_folder, identity),
             )
             return network, fitted, predict_log_probs(network, validation, settings)
 
@@ -152,6 +159,7 @@ class _FineTuning:
             "head": self.settings.head,
             "train_from": self.settings.train_from,
             **fitted.record(),
+            **({"teacher": self.teacher.record} if self.teacher else {}),
             "head_validation_accuracy": head.record["validation_accuracy"],
             "notes": [*self.below.frozen.notes, *([self.below.line.said] if self.below.line.said else [])],
         }
@@ -202,7 +210,7 @@ class _FineTuning:
                 "exact_layers": exact_layers,
             },
             validation=(judged.copy(), apply_temperature(log_p, temperature)),
-            seen={raw(digest) for digests in seen for digest in digests},
+            seen={raw(digest) for digests in seen for digest in digests} | (seen_by(self.teacher) if earlier else set()),
             record={**activations.record, **seen_rows, **record},
             judge=judged_by_graph(frozen.preprocess),
             earlier=earlier,

@@ -53,6 +53,12 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
             received="mirror, shift, cutout or augment",
             hint="--train-from and a block; or --views 2 for mirror images",
         )
+    if settings.teacher:
+        raise UserError(
+            "A teacher teaches what the loop trains, above a frost line or from scratch; a head on frozen features has labels.",
+            received=f"teacher={settings.teacher} with train_from=head",
+            hint="--train-from and a block, or a recipe from scratch",
+        )
     _say_unused(settings)
     check_unseen(splits.validation, settings.backbone)
     with run.timing("compile"):

@@ -31,6 +31,7 @@ from frostline.preprocess import Preprocess
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.teacher import open_teacher, seen_by
 from frostline.trained import Trained, judged_by_graph
 
 #: Images, or views of them, that are judged at once.
@@ -46,6 +47,7 @@ PHOTOS = 64
 def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
     """Train a network from random weights; arguments as in ``train_frozen``."""
     precision = _precision_of_the_graph(settings)  # what cannot be saved should not be trained first
+    teacher = open_teacher(settings, splits)
     with run.timing("read"):
         preprocess, batches, judging, served = _read(splits, settings)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
@@ -54,8 +56,11 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     with run.timing("compile"):  # the same
         body = WithMap(network.body.eval())
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
+    if teacher:
+        with run.timing("teacher"):
+            batches.learn_from(teacher.answers(splits.train, stop))
     with run.timing("fit"):
-        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits))
+        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits, teacher=teacher.digest if teacher else ""))
         groups = parameter_groups(network, settings)
         fitted = fit(
             network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, parameters=groups, checkpoints=kept
@@ -76,9 +81,10 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         precision=precision,
         architecture=_architecture(network, settings),
         validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
-        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests},
+        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests} | seen_by(teacher),
         record={
             **fitted.record(),
+            **({"teacher": teacher.record} if teacher else {}),
             "train_images": len(splits.train),
             "batch_size": batches.batch_size,
             "validation_images": len(splits.validation),

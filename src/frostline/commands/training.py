@@ -37,6 +37,9 @@ def train(
         str | None,
         typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Run or model whose answers are learned in place of the labels of training images.")
+    ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory that training may take: 500M, 1G; the rest lies in files.")] = None,
@@ -73,7 +76,7 @@ def train(
         "views": views,
         "fit": fit,
     }
-    asked |= {"train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
+    asked |= {"teacher": teacher, "train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
     asked |= {"stop_at": stop_at, "budget": parse_seconds(budget), "strict": strict or None}
     asked |= {"unknown_as_wrong": unknown_as_wrong or None}
     asked |= {"exclude": _text(exclude), "relabel": _text(relabel)}

@@ -7,7 +7,7 @@ made again at any time. No row is ever dropped, in training either: the last bat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The (x, y) batches of epoch ``number`` (0, 1, …): inputs with B rows, and (B,) int64 labels."""
+        """The (x, y) batches of epoch ``number`` (0, 1, …): inputs with B rows, and (B,) int64 labels or a teacher's answers."""
 
 
 def stream_seed(*parts: int) -> int:
@@ -53,7 +53,11 @@ def _on_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
 
 
 class OrderedRows:
-    """N rows and their labels on the device, an order for every epoch, cut into batches."""
+    """N rows and their labels on the device, an order for every epoch, cut into batches.
+
+    Attributes:
+        answers: (N, K) float32, a teacher's for each row, which batches then have in place of labels; None: there is no teacher.
+    """
 
     def __init__(
         self,
@@ -68,11 +72,27 @@ class OrderedRows:
             raise ValueError("there are no rows to make batches of")
         self.rows, self.batch_size, self.seed, self.shuffle = len(labels), batch_size, seed, shuffle
         self.balanced = balanced
+        self.answers: Tensor | None = None
         self.device = torch.device(device)
         self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size) - self._one_is_left
+
+    def learn_from(self, answers: NDArray[np.float32] | None) -> Self:
+        """These batches with ``answers`` in place of labels; as they are where there are none."""
+        if answers is not None:
+            if len(answers) != self.rows:
+                raise ValueError(f"expected answers for {self.rows} rows, not {len(answers)}")
+            held = _on_device(answers, "cpu")
+            self.answers = held.to(self.device) if _fits(held, self.device) else held
+        return self
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """What a batch of these rows is to be told: (B,) labels, or a teacher's (B, K) answers."""
+        if self.answers is None:
+            return self.labels[rows.to(self.labels.device)]
+        return self.answers[rows.to(self.answers.device)].to(self.device)
 
     @property
     def _one_is_left(self) -> bool:
@@ -153,7 +173,7 @@ class ArrayBatches(OrderedRows):
             x = (batch.float() - self._mean).mul_(self._scale)
             if size != x.shape[2:]:
                 x = functional.interpolate(x, size, mode="bilinear", antialias=True)
-            yield self._seen(x) if self.views > 1 else x, self.labels[rows]
+            yield self._seen(x) if self.views > 1 else x, self.targets(rows)
 
     def _half(self, purpose: int) -> Tensor:
         """(N,) a random half of the rows."""
@@ -206,7 +226,7 @@ class FeatureBatches(OrderedRows):
         drawn = generator(self.seed, number)
         for rows in self.order(drawn):
             batch = self._batch(rows.to(self.features.device), drawn).to(self.device)
-            yield batch.float().unflatten(-1, self.shape), self.labels[rows]
+            yield batch.float().unflatten(-1, self.shape), self.targets(rows)
 
     def _batch(self, rows: Tensor, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """The K class names, in the order of the probabilities."""
         return self.card.classes
+
+    @property
+    def how(self) -> Mapping[str, Any]:
+        """What the numbers depend on beside the model: engine, precision of computing, batch."""
+        return self._compiled.how
 
     @property
     def coverages(self) -> tuple[float, ...]:
