@@ -1,7 +1,8 @@
 """The classifier that ships in the package: CIFAR-10's ten classes, small enough for a mail, there without a download.
 
-Its model directory holds every weight once: ``graph.bin`` in float16, and in the card where in it each of the network's tensors
-lies, so that the same bytes predict without torch and serve as the frozen backbone ``cifar-fast``.
+Its model directory holds every weight once: ``graph.bin`` with filters in 8 bits and a float16 scale for each, all else in float16;
+and in the card where in it each of the network's tensors lies, so that the same bytes predict without torch and serve as the frozen
+backbone ``cifar-fast``. It computes in floats: 8 bits are how filters are kept, not how they are multiplied.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from frostline.model_files import check_files
 MODEL, BACKBONE = "inside", "cifar-fast"
 #: Tensors of at least so many bytes in float16 are looked up in the graph; smaller ones could be found there by chance.
 LEAST_SHARED = 256
+#: Filters of at least so many numbers are kept in 8 bits.
+LEAST_IN_8_BITS = 8192
 
 
 def place() -> Path:
@@ -48,13 +51,31 @@ def is_it(digest: str) -> bool:
     return (place() / CARD).is_file() and digest == read_card(place()).digest
 
 
+def in_8_bits(value: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float16]] | None:
+    """Filters (O, C, h, w) as whole numbers of −127 to 127 and scales (O, 1, 1, 1), whose product they nearly are.
+
+    Each filter has a scale of its own, by which its largest number becomes 127. What has been rounded so before stays as it is.
+    None for what is no bank of filters, or a small one.
+    """
+    if value.ndim != 4 or value.size < LEAST_IN_8_BITS:
+        return None
+    largest = np.abs(value).max(axis=(1, 2, 3), keepdims=True)
+    scales = np.maximum(largest / 127, np.finfo(np.float16).tiny).astype(np.float16)
+    return np.clip(np.rint(value / scales.astype(np.float32)), -127, 127).astype(np.int8), scales
+
+
 def shared(weights: Mapping[str, NDArray[Any]], graph: bytes) -> dict[str, list[Any]]:
-    """Where in a graph's float16 weights the network's own lie: name → [offset in bytes, shape]; only those that are found."""
-    places = {}
+    """Where in a graph's weights the network's own lie; only those that are found.
+
+    Returns:
+        name → [offset in bytes, shape], in float16; or [offset, shape, offset of the scales], in 8 bits.
+    """
+    places: dict[str, list[Any]] = {}
     for name, value in weights.items():
-        wanted = np.ascontiguousarray(value, np.float16).tobytes()
-        if len(wanted) >= LEAST_SHARED and (offset := graph.find(wanted)) >= 0:
-            places[name] = [offset, list(value.shape)]
+        parts = in_8_bits(value) or (np.ascontiguousarray(value, np.float16),)
+        offsets = [graph.find(part.tobytes()) for part in parts]
+        if min(offsets) >= 0 and parts[0].nbytes >= LEAST_SHARED:
+            places[name] = [offsets[0], list(value.shape), *offsets[1:]]
     return places
 
 
@@ -63,9 +84,11 @@ def weights(model: Path) -> dict[str, NDArray[np.float32]]:
     card = read_card(model)
     found = {name: value.astype(np.float32) for name, value in load_file(model / WEIGHTS).items()}
     blob = (model / "graph.bin").read_bytes()
-    for name, (offset, shape) in card.values["shared_weights"].items():
-        values = np.frombuffer(blob, np.float16, count=int(np.prod(shape)), offset=offset)
+    for name, (offset, shape, *scaled) in card.values["shared_weights"].items():
+        values = np.frombuffer(blob, np.int8 if scaled else np.float16, count=int(np.prod(shape)), offset=offset)
         found[name] = values.reshape(shape).astype(np.float32)
+        if scaled:
+            found[name] *= np.frombuffer(blob, np.float16, count=shape[0], offset=scaled[0]).astype(np.float32)[:, None, None, None]
     return found
 
 

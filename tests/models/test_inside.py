@@ -22,6 +22,7 @@ from frostline.models.hub import at_hand
 from frostline.models.inside import compact
 from frostline.models.shipped import backbone
 from frostline.models.weights import load
+from frostline.onnx_engine import OnnxRunner
 from frostline.serve.predictor import Predictor
 
 SETTINGS = Settings(
@@ -69,22 +70,50 @@ def test_folding_changes_nothing():
     assert any("running" in name for name in network.state_dict())
 
 
-def test_every_weight_is_kept_once_in_half_precision(small):
+def test_every_weight_is_kept_once_in_8_bits_or_float16(small):
     folder, _, _ = small
     card = Predictor(folder).card.values
     weights = inside.weights(folder)
     assert {name for name in weights if "convs" in name and name.endswith("weight")} <= set(card["shared_weights"])
     assert not set(load_file(folder / "weights.safetensors")) & set(card["shared_weights"])
     values = sum(value.size for value in weights.values())
-    assert (folder / "graph.bin").stat().st_size < 2.1 * values
+    assert (folder / "graph.bin").stat().st_size < 1.05 * values
     assert sum(value.nbytes for value in load_file(folder / "weights.safetensors").values()) < 20_000
-    assert all((value == value.astype(np.float16)).all() for value in weights.values())
+    for value in weights.values():
+        if (parts := inside.in_8_bits(value)) is None:
+            assert (value == value.astype(np.float16)).all()
+        else:
+            assert (value == parts[0] * parts[1].astype(np.float32)).all()
+    kept = [place for place in card["shared_weights"].values() if len(place) == 3]
+    assert len(kept) == sum(name.endswith("weight") and "convs" in name for name in weights)
     validation = small[2].validation
     said = Predictor(folder).judge(validation)
     for row in card["label_sets"]:  # of the rounded network, not of the run's
         assert row["n"] == len(validation)
         assert row["threshold"] == pytest.approx(fit_threshold(said, row["promised"]), abs=2e-2)
     assert (card["purpose"], card["views"], 0 < card["sure_from"] <= 1 or card["sure_from"] == 0.0) == ("a test", 2, True)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.02, 300.0])
+def test_8_bits_are_within_half_a_step_and_stay_as_they_are(scale):
+    value = scale * np.random.default_rng(0).standard_normal((64, 32, 3, 3)).astype(np.float32)
+    value[3] = 0
+    whole, scales = inside.in_8_bits(value)
+    assert (whole.dtype, scales.dtype, scales.shape) == (np.int8, np.float16, (64, 1, 1, 1))
+    kept = whole * scales.astype(np.float32)
+    # the scale is rounded to float16 too: by up to a 2,048th, which is 0.06 of a step at the end of the range
+    assert (np.abs(kept - value) <= 0.57 * scales.astype(np.float32)).all()
+    again = inside.in_8_bits(kept)
+    np.testing.assert_array_equal(again[0] * again[1].astype(np.float32), kept)
+    assert inside.in_8_bits(value[:2]) is None
+    assert inside.in_8_bits(value.reshape(64, -1)) is None
+
+
+def test_it_answers_alike_without_openvino(small):
+    folder, _, splits = small
+    graph = Predictor(folder, "f32")
+    other = OnnxRunner(folder / "graph.onnx", 32)
+    np.testing.assert_allclose(other.probabilities(splits.test.pixels), graph.judge(splits.test).probabilities, atol=1e-4)
 
 
 def test_torch_and_the_graph_are_one_network(shipped):

@@ -45,13 +45,17 @@ def quantised(graph: ov.Model, images: NDArray[np.uint8], float_layers: int = 0)
 
 
 def with_full_weights(graph: ov.Model) -> ov.Model:
-    """A copy of a graph whose float16 constants are float32, which is what they are computed as anyway."""
+    """A copy of a graph whose constants of float16, or of 8 bits and scales, are float32: what they are computed as anyway."""
     copy = graph.clone()
-    for node in copy.get_ops():
+    for node in copy.get_ordered_ops():
+        inputs = [port.get_node() for port in node.input_values()]
+        if not all(each.get_type_name() == "Constant" for each in inputs):
+            continue
         if node.get_type_name() == "Convert" and node.get_element_type() == ov.Type.f32:
-            source = node.input_value(0).get_node()
-            if source.get_type_name() == "Constant" and source.get_element_type() == ov.Type.f16:
-                node.output(0).replace(ops.constant(source.data.astype(np.float32)).output(0))
+            if inputs[0].get_element_type() in (ov.Type.f16, ov.Type.i8):
+                node.output(0).replace(ops.constant(inputs[0].data.astype(np.float32)).output(0))
+        elif node.get_type_name() == "Multiply":
+            node.output(0).replace(ops.constant(inputs[0].data * inputs[1].data).output(0))
     return copy
 
 

@@ -29,10 +29,11 @@ from frostline.models.layers import Classifier
 from frostline.preprocess import Preprocess
 from frostline.records import json_record
 from frostline.training import log_probabilities
+from frostline.vino import ops, ov
 
 
 def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Mapping[str, Any]) -> str:
-    """Write the model directory that ships: float16, every weight once, BatchNorm folded; returns the model's digest.
+    """Write the model directory that ships: filters in 8 bits, every weight once, BatchNorm folded; returns the model's digest.
 
     Temperature and thresholds are fitted anew, on what the rounded network says with so many views.
 
@@ -53,7 +54,7 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
     calibrated = recorded_temperature(log_p, validation.labels)
     body = engine.with_views(convert_network(WithMap(network.body), preprocess), views)
     width = int(card.values["architecture"]["features"])
-    graph = engine.join(body, convert_head(network.head, width, calibrated["temperature"]))
+    graph = _kept_small(engine.join(body, convert_head(network.head, width, calibrated["temperature"])))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     places = _places(graph, weights)
     probabilities = apply_temperature(log_p, calibrated["temperature"])
@@ -82,11 +83,30 @@ def _folded(model: Path, card: Mapping[str, Any]) -> Classifier:
 
 
 def _rounded(network: Classifier) -> Classifier:
-    """Every weight as float16 holds it."""
+    """Every weight as it will be kept: as float16 holds it, or 8 bits and a scale."""
     with torch.no_grad():
         for value in network.state_dict().values():
-            value.copy_(value.half().float())
+            parts = inside.in_8_bits(value.numpy())
+            value.copy_(value.half().float() if parts is None else torch.from_numpy(parts[0] * parts[1].astype(np.float32)))
     return network
+
+
+def _kept_small(graph: ov.Model) -> ov.Model:
+    """The same graph, its constants kept in 8 bits and scales, or in float16, and made floats of when it is compiled.
+
+    OpenVINO's own way to float16 leaves a graph alone that has constants of 8 bits.
+    """
+    graph = graph.clone()
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type() != ov.Type.f32:
+            continue
+        value = node.data
+        if (parts := inside.in_8_bits(value)) is not None:
+            whole, scales = (ops.convert(ops.constant(part), "f32") for part in parts)
+            node.output(0).replace(ops.multiply(whole, scales).output(0))
+        elif value.size > 1 and (value.astype(np.float16) == value).all():
+            node.output(0).replace(ops.convert(ops.constant(value.astype(np.float16)), "f32").output(0))
+    return graph
 
 
 def _representable(preprocess: Preprocess) -> Preprocess:
