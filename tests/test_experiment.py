@@ -15,7 +15,7 @@ from frostline.config import Settings
 from frostline.engine import Engine
 from frostline.errors import UserError
 from frostline.experiment import free_folder, load_data, train
-from frostline.feature_cache import FeatureOverflowError, entries, raw
+from frostline.feature_cache import FeatureOverflowError, clear, entries, raw
 from frostline.features import extract
 from frostline.model_card import read_card, seen_digests
 from frostline.runs import Run
@@ -102,6 +102,19 @@ def test_a_picture_that_cannot_be_drawn_leaves_a_finished_run(folders, tmp_path,
     Run.open(tmp_path / "run").verify()
     assert run.record["test_accuracy"] == run.scores("test")["accuracy"]
     assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["curves.png"]
+
+
+def test_the_cache_is_not_cleared_under_a_training(folders, cache_folder, tmp_path, monkeypatch):
+    real = Run.add_history
+
+    def clearing(self, row):
+        with pytest.raises(UserError, match="is in use"):
+            clear()
+        real(self, row)
+
+    monkeypatch.setattr(Run, "add_history", clearing)
+    assert train(folders, SCRATCH, tmp_path / "run").history()
+    clear()
 
 
 def test_tensorboard_is_looked_for_before_training(folders, tmp_path, monkeypatch):

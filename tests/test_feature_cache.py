@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from frostline import feature_cache
-from frostline.feature_cache import FeatureCache, FeatureOverflowError, clear, entries, from_stored, raw, to_stored
+from frostline.errors import UserError
+from frostline.feature_cache import FeatureCache, FeatureOverflowError, clear, entries, from_stored, in_use, raw, to_stored
 
 KEY = {"weights": "aa", "network": "drawn", "precision": "f32", "view": "image", "preprocess": {"size": [8, 8]}}
 
@@ -296,4 +297,23 @@ def test_entries_and_clear(cache_folder):
     assert entries() == []
     assert (cache_folder / "kept").is_dir()
     assert not cache().has(digests([1])).any()
+    assert clear() == 0
+
+
+def test_what_is_in_use_is_not_cleared(cache_folder):
+    filled([1, 2])
+    with in_use():
+        with in_use(), pytest.raises(UserError, match="is in use"):
+            clear()
+        with pytest.raises(UserError, match="is in use"):
+            clear()
+        assert cache().has(digests([1, 2])).all()
+    assert clear() > 0
+
+
+def test_a_cache_that_cannot_be_written_can_be_used(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FROSTLINE_HOME", str(tmp_path / "file" / "home"))
+    with in_use():
+        pass
     assert clear() == 0

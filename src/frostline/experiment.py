@@ -21,6 +21,7 @@ from frostline.conformal import card_rows, promised
 from frostline.data.edits import described
 from frostline.data.imageset import Splits
 from frostline.environment import MemoryWatch, describe
+from frostline.feature_cache import in_use
 from frostline.files import memory_limit
 from frostline.history import check_tensorboard
 from frostline.layers import blocks
@@ -76,7 +77,7 @@ def train(
     stop.stop_at, stop.budget_s = chosen.stop_at or None, chosen.budget or None
     folder = Path(out) if out is not None else free_folder(chosen, data)
     begun = _begun(data, chosen, folder, overwrite, resume)
-    with _made(folder, out is None), MemoryWatch() as watch, stop.listen(), begun as (run, splits):
+    with _made(folder, out is None), MemoryWatch() as watch, stop.listen(), in_use(), begun as (run, splits):
         trained = trained_on(splits, chosen, run, stop)
         record = _saved_and_judged(trained, splits, chosen, run, stop)
         _draw(trained, chosen, run)

@@ -8,8 +8,10 @@ written last. A shard without a manifest does not exist; NAME is the digest, so 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import UserError
-from frostline.files import digest_bytes, digest_file, digest_json, home, write_bytes, write_json
+from frostline.files import digest_bytes, digest_file, digest_json, hold, home, write_bytes, write_json
 from frostline.progress import say
 
 #: Changes whenever the meaning of the files does.
 FORMAT = 1
+#: The file in the cache folder that is locked while the cache is in use.
+IN_USE = "in-use"
 #: Storage types; bfloat16 is held as the upper half of float32, for NumPy has no type for it.
 STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"), "float32": np.dtype("<f4")}
 Array = NDArray[Any]
@@ -187,10 +191,42 @@ def entries() -> list[dict[str, Any]]:
     return found
 
 
+@contextmanager
+def in_use() -> Iterator[None]:
+    """While inside, ``clear`` deletes nothing: what is read from the cache, or was just written, is still needed."""
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        handle = hold(home() / IN_USE, wait=True, shared=True)
+    except OSError:  # where nothing can be written nothing can be deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def clear() -> int:
-    """Delete all cached features, compiled graphs, unpacked models and records of self-tests; returns the bytes freed."""
-    freed = 0
-    for folder in (features_folder(), graphs_folder(), home() / "models", home() / "selftests"):
-        freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        shutil.rmtree(folder, ignore_errors=True)
-    return freed
+    """Delete all cached features, compiled graphs, unpacked models and records of self-tests; returns the bytes freed.
+
+    Raises:
+        UserError: somebody is ``in_use``.
+    """
+    if not home().is_dir():
+        return 0
+    try:
+        handle = hold(home() / IN_USE)
+    except BlockingIOError as error:
+        raise UserError(
+            f"The cache in {home()} is in use: something is being trained or inspected.", hint="once that has ended, again"
+        ) from error
+    try:
+        return sum(_deleted(folder) for folder in (features_folder(), graphs_folder(), home() / "models", home() / "selftests"))
+    finally:
+        os.close(handle)
+
+
+def _deleted(folder: Path) -> int:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(folder, ignore_errors=True)
+    return size

@@ -66,10 +66,10 @@ def one_at_a_time(path: Path, waiting: Callable[[], None] = lambda: None) -> Ite
         os.close(handle)
 
 
-def hold(path: Path, wait: bool = False) -> int:
+def hold(path: Path, wait: bool = False, shared: bool = False) -> int:
     """An open handle of the file ``path``, which is made, with a lock that lasts until it is closed or the process dies.
 
-    Where the system has no locks it is only opened.
+    Where the system has no locks it is only opened. A lock that is ``shared`` keeps out those who want it for themselves alone.
 
     Raises:
         BlockingIOError: another holds it, and ``wait`` is false.
@@ -78,7 +78,7 @@ def hold(path: Path, wait: bool = False) -> int:
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         raise

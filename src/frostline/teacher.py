@@ -59,7 +59,7 @@ class Teacher:
         """
         classes = len(self.columns)
         targets = scratch_array((len(images), classes), np.dtype(np.float32))
-        cache = FeatureCache({"teacher": self.digest, **self.model.how}, classes, "float32")
+        cache = FeatureCache(self._key(), classes, "float32")
         known = np.flatnonzero(cache.has(images.digests))
         for rows in _chunks(known):
             targets[rows] = cache.read(images.digests[rows])
@@ -74,6 +74,10 @@ class Teacher:
         for rows in _chunks(np.arange(len(images))):
             targets[rows] = softened(targets[rows][:, self.columns], self.temperature)
         return targets
+
+    def _key(self) -> dict[str, Any]:
+        """Everything that an answer depends on beside the image; ``network`` and ``view`` are what people see in lists."""
+        return {"network": f"teacher {self.model.card.name}", "view": "answers", "model": self.digest, **self.model.how}
 
     def _asked(self, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, K) probabilities in the teacher's own order of classes, in which they are kept for students of any order."""

@@ -19,6 +19,7 @@ from frostline.data.batches import stream_seed
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.experiment import trained_on
+from frostline.feature_cache import in_use
 from frostline.files import digest_json, write_text
 from frostline.progress import say
 from frostline.recipes import RECIPES, model_name, recipe
@@ -169,7 +170,7 @@ def _given_up(study: Any, trial: Any) -> bool:
 def _accuracy(splits: Splits, settings: Settings, stop: _Reporting, folder: Path) -> float:
     """Validation accuracy of a training whose traces are then removed: a tuning keeps numbers, not models."""
     try:
-        with _Watched.create(folder, overwrite=True) as run:
+        with in_use(), _Watched.create(folder, overwrite=True) as run:
             run.stop = stop
             return float(trained_on(splits, settings, run, stop).record["validation_accuracy"])
     finally:

@@ -21,7 +21,7 @@ from frostline.choosing import choose
 from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Source
 from frostline.errors import UserError
-from frostline.feature_cache import from_stored, in_storage_type
+from frostline.feature_cache import from_stored, in_storage_type, in_use
 from frostline.files import scratch_array
 from frostline.frozen import Frozen, freeze
 from frostline.inside import check_unseen
@@ -86,7 +86,8 @@ def features_of(sets: Sequence[ImageSet], settings: Settings) -> Floats:
     frozen = freeze(settings, sets[0].size)
     for note in frozen.notes:
         say(note)
-    tables = in_storage_type(settings.feature_dtype, lambda dtype: [_table(images, frozen, dtype) for images in sets])
+    with in_use():
+        tables = in_storage_type(settings.feature_dtype, lambda dtype: [_table(images, frozen, dtype) for images in sets])
     power = 1.0 if any(_negative(table) for table in tables) else settings.power
     features = scratch_array((sum(map(len, sets)), frozen.width), np.dtype(np.float32))
     for table, start in zip(tables, _starts(sets), strict=True):
