@@ -16,6 +16,7 @@ from frostline.calibrate import expected_calibration_error
 from frostline.config import Settings
 from frostline.experiment import load_data
 from frostline.judge import evaluate
+from frostline.model_card import read_card
 from frostline.models.inside import compact
 from frostline.runs import SETTINGS, Run
 
@@ -43,8 +44,14 @@ def main() -> None:
     run = Run.open(asked.run)
     settings = Settings().with_values(**run.read(SETTINGS))
     command = asked.command or f"frostline train cifar10 --recipe {settings.recipe} --seed {settings.seed}"
+    taught = read_card(run.model_folder).values["training"].get("teacher")
+    if taught and not asked.command:
+        parser.error(f"{asked.run} was taught by {taught['name']}: say with --command how to make both")
     made = f"{command}; python scripts/make_inside.py RUN cifar10 --views {asked.views}"
     about = {"name": inside.BACKBONE, **PURPOSE, "command": made}
+    if taught:
+        weights = f"{PURPOSE['licences']['weights']}; taught by {taught['name']}, whose weights are {taught['licences']['weights']}"
+        about["licences"] = {**PURPOSE["licences"], "weights": weights}
     splits = load_data(asked.data, settings)
     compact(run.model_folder, splits.validation, asked.out, asked.views, about)
     predictions, scores = evaluate(asked.out, asked.data, "test")

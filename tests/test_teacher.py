@@ -1,6 +1,9 @@
 """A student learns what its teacher says of the training images, and nothing from their labels."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +14,16 @@ from torch.nn import functional
 from frostline import teacher as teaching
 from frostline.checkpoints import training_identity
 from frostline.config import Settings
-from frostline.data.batches import ArrayBatches
+from frostline.data.batches import ArrayBatches, FeatureBatches
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
+from frostline.feature_cache import entries
+from frostline.files import digest_json
 from frostline.losses import make_loss
 from frostline.losses import taught as loss_beside
 from frostline.model_card import read_card, seen_digests
+from frostline.repeat import train_seeds
+from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 from frostline.stopping import StopRule
 from frostline.teacher import open_teacher, softened
@@ -53,6 +60,19 @@ def mislabelled(splits):
     return replace(splits, train=replace(splits.train, labels=labels))
 
 
+class Soon(StopRule):
+    """Ends at the look of this number."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.left = looks
+
+    def check(self, accuracy=None):
+        self.left -= 1
+        self.interrupted = self.left <= 0
+        return super().check(accuracy)
+
+
 def test_softened_answers_are_their_powers():
     p = np.array([[0.9, 0.1, 0.0], [0.25, 0.25, 0.5]], np.float32)
     np.testing.assert_allclose(softened(p, 1.0), p, atol=1e-6)
@@ -71,13 +91,14 @@ def test_loss_is_least_where_the_student_says_what_the_teacher_says():
     other = (z + torch.eye(5, 3)).requires_grad_(True)
     loss = loss_beside(other, answers, 2.0)
     loss.backward()
+    assert float(loss_beside(z, answers, 2.0)) == pytest.approx(0, abs=1e-9)
     # d/dz of T² CE(a, z / T) is T (softmax(z / T) − a), a mean over the rows
     torch.testing.assert_close(other.grad, 2.0 * (functional.softmax(other.detach() / 2, dim=1) - answers) / 5)
     assert loss > loss_beside(z, answers, 2.0)
 
 
 def test_sure_answers_are_labels():
-    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+    logits, labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
     loss = make_loss(Settings(teacher="some", teacher_temperature=1.0, label_smoothing=0.3))
     torch.testing.assert_close(loss(logits, functional.one_hot(labels, 3).float()), functional.cross_entropy(logits, labels))
 
@@ -106,6 +127,8 @@ def test_a_student_learns_from_answers_alone(splits, teacher, taught_by, tmp_pat
     assert run.scores("test")["accuracy"] >= 0.9
     record = read_card(run.model_folder).values["training"]["teacher"]
     assert record["digest"] == read_card(teacher.model_folder).digest
+    assert record["agrees_with_labels"] >= 0.9
+    assert "taught by cnn-small (none taken over" in read_card(run.model_folder).licences["weights"]
     assert record["seen_of_validation"] == len(splits.validation)
     assert str(teacher.folder) not in (run.model_folder / "model.json").read_text("utf-8")
 
@@ -120,7 +143,8 @@ def test_answers_are_what_the_teacher_predicts_asked_once(splits, teacher, taugh
     predicted = Predictor(teacher.folder).judge(splits.train).probabilities
     found = open_teacher(taught_by.with_values(teacher_temperature=1.0), splits).answers(splits.train, StopRule())
     np.testing.assert_allclose(found, predicted, atol=1e-6)
-    monkeypatch.setattr(Predictor, "stored", lambda *_: pytest.fail("the teacher is asked again"))
+    assert [(each["key"]["view"], each["rows"]) for each in entries()] == [("answers", len(splits.train))]
+    monkeypatch.setattr(teaching, "_asked", lambda *_: pytest.fail("the teacher is asked again"))
     again = open_teacher(taught_by.with_values(teacher_temperature=3.0), splits).answers(splits.train, StopRule())
     np.testing.assert_allclose(again, softened(predicted, 3.0), atol=1e-5)
 
@@ -137,20 +161,10 @@ def test_asking_goes_on_where_it_was_stopped(splits, taught_by, monkeypatch):
     monkeypatch.setattr(teaching, "KEPT_EVERY", 30)
     model = open_teacher(taught_by, splits)
 
-    class Soon(StopRule):
-        asked = 0
-
-        def check(self, accuracy=None):
-            self.asked += 1
-            self.interrupted = self.asked > 2
-            return super().check(accuracy)
-
-    with pytest.raises(UserError, match="Ended while the teacher was asked: interrupted") as error:
-        model.answers(splits.train, Soon())
-    assert "goes on from there" in str(error.value)
+    assert model.answers(splits.train, Soon(2)) is None
     asked = []
-    monkeypatch.setattr(teaching.Teacher, "_asked", lambda self, images, rows: asked.append(rows) or np.zeros((len(rows), 3), "f4"))
-    model.answers(splits.train, StopRule())
+    monkeypatch.setattr(teaching, "_asked", lambda _, images, rows: asked.append(rows) or np.ones((len(rows), 3), "f4"))
+    assert model.answers(splits.train, StopRule()) is not None
     assert sum(map(len, asked)) == len(splits.train) - 60
 
 
@@ -182,11 +196,121 @@ def test_no_such_teacher(splits, tmp_path):
         open_teacher(SETTINGS.with_values(teacher=str(tmp_path / "none")), splits)
 
 
+@pytest.mark.slow
+def test_a_student_of_a_teacher_that_knows_not_what_it_has_seen_does_not_either(splits, teacher, tmp_path, capsys):
+    imported = shutil.copytree(teacher.model_folder, tmp_path / "imported")
+    values = json.loads((imported / "model.json").read_text("utf-8")) | {"knows_seen": False}
+    values["digest"] = digest_json({key: value for key, value in values.items() if key != "digest"})
+    (imported / "model.json").write_text(json.dumps(values), "utf-8")
+    student = train(splits, SETTINGS.with_values(teacher=str(imported)), tmp_path / "student")
+    assert "has seen is not known" in capsys.readouterr().err
+    assert not read_card(student.model_folder).knows_seen
+    train(splits, SETTINGS.with_values(teacher=str(student.folder)), tmp_path / "grandchild")
+    assert "has seen is not known" in capsys.readouterr().err
+    assert not read_card((tmp_path / "grandchild") / "model").knows_seen
+
+
+def test_an_answer_that_is_no_number_is_refused(splits, taught_by, monkeypatch):
+    answers = np.full((len(splits.train), 3), 1 / 3, np.float32)
+    answers[7, 1] = np.nan
+    monkeypatch.setattr(Predictor, "stored", lambda self, blocks: iter([answers]))
+    with pytest.raises(UserError, match="is no number") as error:
+        open_teacher(taught_by, splits).answers(splits.train, StopRule())
+    assert str(splits.train.ids[7]) in str(error.value)
+    assert entries() == []
+
+
+@pytest.mark.slow
+def test_a_teacher_that_changes_meanwhile_is_refused(splits, teacher, tmp_path):
+    folder = shutil.copytree(teacher.folder, tmp_path / "teacher")
+    found = open_teacher(SETTINGS.with_values(teacher=str(folder)), splits)
+    train(splits, SETTINGS.with_values(seed=2), folder, overwrite=True)
+    with pytest.raises(UserError, match="changed meanwhile"):
+        found.answers(splits.train, StopRule())
+
+
+def test_what_cannot_be_is_found_before_the_run_s_folder_is_touched(splits, teacher, taught_by, tmp_path):
+    for settings in (taught_by.with_values(loss="focal"), SETTINGS.with_values(teacher=str(tmp_path / "none"))):
+        with pytest.raises(UserError):
+            train(splits, settings, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    folder = shutil.copytree(teacher.folder, tmp_path / "own")
+    with pytest.raises(UserError, match="cannot be its own teacher"):
+        train(splits, SETTINGS.with_values(teacher=str(folder)), folder, overwrite=True)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_the_teacher_that_it_began_with(splits, taught_by, tmp_path, monkeypatch):
+    folder = shutil.copytree(Path(taught_by.teacher), tmp_path / "teacher")
+    settings = SETTINGS.with_values(teacher=str(folder), epochs=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", _dies_after_the_second)
+        with pytest.raises(_Killed):
+            train(splits, settings, tmp_path / "run")
+    train(splits, SETTINGS.with_values(seed=2), folder, overwrite=True)
+    monkeypatch.setattr(teaching, "_asked", lambda *_: pytest.fail("a teacher is asked before it is known to be the one"))
+    with pytest.raises(UserError, match="of another training"):
+        train(splits, settings, tmp_path / "run", resume=True)
+
+
+class _Killed(BaseException):
+    """What nothing catches."""
+
+
+def _dies_after_the_second(self, row):
+    if row["epoch"] == 2:
+        raise _Killed
+
+
+@pytest.mark.slow
+def test_seeds_have_one_teacher_and_one_test_split(splits, teacher, taught_by, tmp_path):
+    folder = shutil.copytree(teacher.folder, tmp_path / "teacher")
+    settings = SETTINGS.with_values(teacher=str(folder), epochs=1)
+    train_seeds(splits, settings, 2, tmp_path / "seeds")
+    train(splits, SETTINGS.with_values(seed=2), folder, overwrite=True)
+    with pytest.raises(UserError, match="that another teacher taught"):
+        train_seeds(splits, settings, 3, tmp_path / "seeds")
+    data = tinted_folders(tmp_path / "data", CLASSES, 40)
+    own = train(data, SETTINGS, tmp_path / "own")
+    with pytest.raises(UserError, match="every seed cuts its own"):
+        train_seeds(data, SETTINGS.with_values(teacher=str(own.folder)), 2, tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.slow
+def test_a_dense_head_below_a_student_learns_from_labels(splits, tiny, teacher, tmp_path):
+    values = {"train_from": "layer4", "epochs": 1, "head": "dense-a", "batch_size": 16, "label_smoothing": 0.1}
+    settings = tiny.with_values(recipe="tiny-finetune", teacher=str(teacher.folder), **values)
+    taught, plain = (
+        train(splits, each, tmp_path / name) for name, each in (("a", settings), ("b", settings.with_values(teacher="")))
+    )
+    one, other = (np.load(run.folder / "predictions" / "test-head.npz")["probabilities"] for run in (taught, plain))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_stopped_while_asking_a_fine_tuning_leaves_its_head(splits, tiny, teacher, tmp_path, monkeypatch):
+    settings = tiny.with_values(recipe="tiny-finetune", train_from="layer4", epochs=1, teacher=str(teacher.folder))
+    monkeypatch.setattr(teaching.Teacher, "answers", lambda *_: None)
+    run = train(splits, settings, tmp_path / "run")
+    assert (run.folder / "model" / "model.json").is_file()
+    assert "teacher" not in read_card(run.model_folder).values["training"]
+
+
+def test_answers_follow_rows_that_stand_in_another_order():
+    features, places = np.arange(20, dtype=np.float32).reshape(20, 1, 1), np.random.default_rng(0).permutation(30)[:20]
+    answers = np.stack([np.arange(30), np.zeros(30)], axis=1).astype(np.float32)
+    batches = FeatureBatches(features, np.zeros(20, np.int64), 6, shuffle=True).learn_from(answers, places)
+    for x, y in batches.epoch(0):
+        np.testing.assert_array_equal(y[:, 0].numpy(), places[x[:, 0].long().numpy()])
+
+
 def test_checkpoints_of_another_teachers_student_are_others(splits):
     plain = training_identity(SETTINGS, splits)
     assert len({plain, training_identity(SETTINGS, splits, teacher="a"), training_identity(SETTINGS, splits, teacher="b")}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [False, True])
 def test_above_the_frost_line(splits, tiny, teacher, tmp_path, live):
     values = {"train_from": "layer4", "epochs": 2, "batch_size": 16, "optimizer": "adamw", "lr": 1e-3, "mixup": 0.2, "mirror": live}

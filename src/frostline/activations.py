@@ -97,7 +97,7 @@ class Cached:
         settings = self.settings
         balanced = settings.balance == "sampling"
         batches = self._batches(self.train_table, self.splits.train, settings.batch_size, shuffle=True, balanced=balanced)
-        return batches.learn_from(None if answers is None else answers[self.seen])
+        return batches.learn_from(answers, self.seen)
 
     def validation(self) -> FeatureBatches:
         """See ``Activations``."""

@@ -204,6 +204,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
     timeless = {key: value for key, value in trained.record.items() if key not in ("learning_curve", "best", "lr_finder")}
     rows, probabilities = trained.validation
     labels = splits.validation.take(rows).labels
+    teacher = trained.record.get("teacher", {})
     card = {
         "name": model_name(settings),
         "frostline": frostline.__version__,
@@ -217,7 +218,8 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,
-        "licences": licences_of(trained.architecture, splits.record),
+        "licences": licences_of(trained.architecture, splits.record, teacher),
+        **({} if teacher.get("knows_seen", True) else {"knows_seen": False}),
         "data": {
             "published": splits.record.get("published", ""),
             "cut": splits.record.get("options", {}),

@@ -159,8 +159,8 @@ def _dense(
     head = make_head(settings.head, len(found.moments.x), len(found.moments.y), settings.seed)
     train, validation = (stored_tensor(table.features, table.dtype) for table in (found.train, found.validation))
     patience = PATIENCE if settings.patience < 0 else settings.patience
-    # cutmix and freezeout are of a fine-tuning's maps and layers, of which a head on features has none
-    settings = settings.with_values(cutmix=0.0, freezeout=(), patience=patience)
+    # cutmix and freezeout are of a fine-tuning's maps and layers, of which a head on features has none; it learns from labels
+    settings = settings.with_values(cutmix=0.0, freezeout=(), teacher="", patience=patience)
     balanced = settings.balance == "sampling"
     batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
     judging = FeatureBatches(validation, judged, 4096, device=device)

@@ -1,8 +1,8 @@
 """The classifier that ships in the package: CIFAR-10's ten classes, small enough for a mail, there without a download.
 
-Its model directory holds every weight once: ``graph.bin`` with filters in 8 bits and a float16 scale for each, all else in float16;
-and in the card where in it each of the network's tensors lies, so that the same bytes predict without torch and serve as the frozen
-backbone ``cifar-fast``. It computes in floats: 8 bits are how filters are kept, not how they are multiplied.
+Its model directory holds every weight once: ``graph.bin`` in float16, or with filters in 8 bits and a float16 scale for each;
+and in the card where in it each of the network's tensors lies, so that the same bytes predict without torch and serve as the
+frozen backbone ``cifar-fast``. It computes in floats: 8 bits are how filters are kept, not how they are multiplied.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def is_it(digest: str) -> bool:
 def in_8_bits(value: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float16]] | None:
     """Filters (O, C, h, w) as whole numbers of −127 to 127 and scales (O, 1, 1, 1), whose product they nearly are.
 
-    Each filter has a scale of its own, by which its largest number becomes 127. What has been rounded so before stays as it is.
+    Each filter has a scale of its own, by which its largest number becomes 127, if it is 0.0078 or more: scales are no smaller than
+    float16 holds them exactly. What has been rounded so before stays as it is.
     None for what is no bank of filters, or a small one.
     """
     if value.ndim != 4 or value.size < LEAST_IN_8_BITS:

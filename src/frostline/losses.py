@@ -53,14 +53,16 @@ def focal(logits: Tensor, labels: Tensor, gamma: float, smoothing: float, weight
 
 
 def taught(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
-    """Mean over rows of −T² Σ_k a_k log softmax(z / T)_k: a student beside its teacher (Hinton et al. 2015, section 2).
+    """Mean over rows of T² Σ_k a_k (log a_k − log softmax(z / T)_k): a student beside its teacher (Hinton et al. 2015, section 2).
+
+    It is 0 where both say the same; its slopes are those of the cross-entropy.
 
     Args:
         logits: (N, K), the student's z.
-        answers: (N, K) probabilities, softened by the same temperature T.
-        temperature: T; gradients shrink by T², which the factor makes good.
+        answers: (N, K) probabilities a, softened by the same temperature T.
+        temperature: T; slopes shrink by T², which the factor makes good.
     """
-    return temperature**2 * functional.cross_entropy(logits / temperature, answers)
+    return temperature**2 * functional.kl_div(functional.log_softmax(logits / temperature, dim=1), answers, reduction="batchmean")
 
 
 def balanced_weights(labels: Tensor, classes: int = 0) -> Tensor:

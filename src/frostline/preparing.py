@@ -16,6 +16,7 @@ from frostline.data.splits import split
 from frostline.errors import UserError
 from frostline.run_folder import check_place
 from frostline.runs import DATA, SETTINGS, Run
+from frostline.teacher import find_teacher
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,18 @@ def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwri
         from frostline.models.weights import check_there
 
         check_there(settings.backbone, settings.weights)
+    _check_teacher(settings, splits, folder)
     return Prepared(source, splits, seconds)
+
+
+def _check_teacher(settings: Settings, splits: Splits, folder: Path) -> None:
+    if not settings.teacher:
+        return
+    if Path(settings.teacher).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            "A run cannot be its own teacher.", received=f"{settings.teacher} in {folder}", hint="another folder for --out"
+        )
+    find_teacher(settings, splits)
 
 
 def _loaded(data: str | Path | Splits, settings: Settings) -> tuple[Source | None, Splits]:

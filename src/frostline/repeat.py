@@ -14,10 +14,12 @@ from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.files import write_json
 from frostline.metrics import score
+from frostline.model_card import read_card
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.run_folder import interrupted
 from frostline.runs import DATA, MANIFEST, SETTINGS, Run
+from frostline.teacher import digest_of, find_teacher
 from frostline.verified import check_record, verified
 
 SUMMARY = "seeds.json"
@@ -45,6 +47,9 @@ def train_seeds(data: Any, settings: Settings, count: int, out: Path, **options:
         UserError: a folder in the way, no test split, or Ctrl-C: what is done stays, and the same call goes on. A finished run of
             other images, one whose claims its predictions do not bear out, or runs judged on different test images.
     """
+    if settings.teacher:  # may it teach the second seed, whose test split may be another one?
+        second = settings.with_values(seed=settings.seed + 1)
+        find_teacher(second, data if isinstance(data, Splits) else load_data(data, second))
     runs = [_one(data, settings.with_values(seed=settings.seed + number), out, options) for number in range(count)]
     if any("test" not in run.splits for run in runs):
         raise UserError("There is no test split to compare the seeds on.", expected="data with a test split, or test=auto")
@@ -75,11 +80,22 @@ def _one(data: Any, settings: Settings, out: Path, options: dict[str, Any]) -> R
         return run
     if settings != Settings().with_values(**run.read(SETTINGS)):
         raise UserError(f"{run.folder} holds a finished run with other settings.", hint="another folder for --out")
+    if settings.teacher and (found := _taught_by(run)) != (wanted := digest_of(settings)):
+        raise UserError(
+            f"{run.folder} holds a finished run that another teacher taught.",
+            expected=wanted,
+            received=found,
+            hint="another folder for --out",
+        )
     if run.read(DATA).get("source", "") != (data.record.get("source", "") if isinstance(data, Splits) else str(data)):
         raise UserError(f"{run.folder} holds a finished run on other data.", hint="another folder for --out")
     _check_its_images(run, load_data(data, settings))
     say(f"Seed {settings.seed} is done: {run.folder}.")
     return run
+
+
+def _taught_by(run: Run) -> str:
+    return str(read_card(run.model_folder).values["training"].get("teacher", {}).get("digest", "no teacher"))
 
 
 def _check_its_images(run: Run, now: Splits) -> None:

@@ -1,9 +1,9 @@
 """What a student learns from: the answers that a finished model, its teacher, gives for the training images.
 
-Distillation by the teacher's answers alone: the temperature is that of Hinton, Vinyals and Dean 2015 (arXiv 1503.02531, section 2);
-that labels are not needed beside them Beyer et al. 2022 show ("Knowledge distillation: a good teacher is patient and consistent",
-arXiv 2106.05237), and that long trainings pay. A large network's answers say more of an image than its label does, so that a small
-one learns more from them.
+Distillation with a temperature (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2), by the teacher's answers alone. A
+large network's answers say more of an image than its label does, so that a small one learns more from them. They are of the image
+as it is, made once and cached, whatever the student sees of it: what Beyer et al. 2022 (arXiv 2106.05237) call a fixed teacher.
+Asking anew for every change of an image is better still, they find, and would cost the teacher's work in every epoch.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
+from frostline.decode import DECODER_VERSION
 from frostline.errors import UserError, few
 from frostline.feature_cache import FeatureCache
 from frostline.files import scratch_array
+from frostline.model_card import ModelCard, read_card, seen_digests
 from frostline.progress import say, stage
-from frostline.serve.predictor import Predictor
+from frostline.serve.predictor import Predictor, model_folder
 from frostline.stopping import StopRule
 
-#: Images after which the teacher's answers are kept, so that asking goes on where it was stopped.
-KEPT_EVERY = 2048
+#: Images after which the teacher's answers are kept and it is looked whether to stop.
+KEPT_EVERY = 512
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,18 @@ class Teacher:
     """A finished model that may teach these classes.
 
     Attributes:
-        model: as it predicts.
+        folder: its model directory.
+        card: what it says of itself.
+        seen: digests of the images that it is known to have seen; what it knows of them it hands on to its student.
         columns: (K,) where in its answers the student's classes stand.
-        temperature: its answers are softened by it.
-        record: for the student's card: the teacher's name, digest, scores and licences.
+        temperature: by which its answers are softened.
+        record: for the student's card: the teacher's name, digest and licences, and how often it agrees with the labels once it was
+            asked.
     """
 
-    model: Predictor
+    folder: Path
+    card: ModelCard
+    seen: set[bytes]
     columns: NDArray[np.int64]
     temperature: float
     record: dict[str, Any]
@@ -49,54 +56,67 @@ class Teacher:
     @property
     def digest(self) -> str:
         """The teacher's identity."""
-        return self.model.card.digest
+        return self.card.digest
 
-    def answers(self, images: ImageSet, stop: StopRule) -> NDArray[np.float32]:
-        """(N, K) probabilities of each image at the temperature; asked once for every image and cached.
+    def answers(self, images: ImageSet, stop: StopRule) -> NDArray[np.float32] | None:
+        """(N, K) probabilities of each image at the temperature, asked for once and cached; None where ``stop`` ended the asking.
 
         Raises:
-            UserError: ``stop`` holds before all were asked.
+            UserError: the teacher was changed meanwhile, or gives an answer that is no number.
         """
-        classes = len(self.columns)
-        targets = scratch_array((len(images), classes), np.dtype(np.float32))
-        cache = FeatureCache(self._key(), classes, "float32")
+        model = Predictor(self.folder)
+        if model.card.digest != self.digest:
+            raise UserError("The teacher was changed meanwhile.", expected=self.digest, received=model.card.digest)
+        self.record["precision"] = model.precision
+        targets = scratch_array((len(images), len(self.columns)), np.dtype(np.float32))
+        cache = FeatureCache(_key(model), len(self.columns), "float32")
         known = np.flatnonzero(cache.has(images.digests))
         for rows in _chunks(known):
             targets[rows] = cache.read(images.digests[rows])
         with stage("ask the teacher", len(images)) as bar:
             bar.advance(len(known))
+            left = len(images) - len(known)
             for rows in _chunks(np.setdiff1d(np.arange(len(images)), known)):
-                if stop.check():
-                    raise _stopped(stop.reason, len(images))
-                targets[rows] = self._asked(images, rows)
+                targets[rows] = _asked(model, images, rows)
                 cache.write(images.digests[rows], targets[rows])
                 bar.advance(len(rows))
-        for rows in _chunks(np.arange(len(images))):
-            targets[rows] = softened(targets[rows][:, self.columns], self.temperature)
+                left -= len(rows)
+                if left and stop.check():
+                    return None
+        self._turn(targets, images.labels)
         return targets
 
-    def _key(self) -> dict[str, Any]:
-        """Everything that an answer depends on beside the image; ``network`` and ``view`` are what people see in lists."""
-        return {"network": f"teacher {self.model.card.name}", "view": "answers", "model": self.digest, **self.model.how}
+    def _turn(self, targets: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        """Bring answers, in place, into the student's order of classes and to the temperature."""
+        right = 0
+        for rows in _chunks(np.arange(len(labels))):
+            own = targets[rows][:, self.columns]
+            right += int((own.argmax(axis=1) == labels[rows]).sum())
+            targets[rows] = softened(own, self.temperature)
+        self.record["agrees_with_labels"] = right / len(labels)
+        say(f"The teacher agrees with {right / len(labels):.2%} of the training images' labels.")
 
-    def _asked(self, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, K) probabilities in the teacher's own order of classes, in which they are kept for students of any order."""
-        size = self.model.batch
-        blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return np.concatenate(list(self.model.stored(stored_blocks(images, blocks, self.model.card.preprocess))))
+    def unfinished(self, stop: StopRule) -> UserError:
+        """What is said where asking was ended and there is nothing else to leave a model of."""
+        return UserError(
+            f"Ended while the teacher was asked: {stop.reason}.",
+            expected="its answers to all training images",
+            hint="go on with --resume RUN, or begin anew: the answers so far are kept",
+        )
 
 
-def open_teacher(settings: Settings, splits: Splits) -> Teacher | None:
-    """The settings' teacher; None where they name none.
+def find_teacher(settings: Settings, splits: Splits) -> Teacher | None:
+    """The settings' teacher; None where they name none. Nothing is computed yet.
 
     Raises:
-        UserError: no such model, one of other classes, or one that has seen test images: its student would know them too.
+        UserError: no such model, one of other classes, one that has seen test images (its student would know them too), or a
+            training that it cannot teach.
     """
     if not settings.teacher:
         return None
     _check(settings)
-    model = Predictor(Path(settings.teacher))
-    card = model.card
+    folder = model_folder(Path(settings.teacher))
+    card = read_card(folder)
     if set(card.classes) != set(splits.classes):
         missing, strange = set(splits.classes) - set(card.classes), set(card.classes) - set(splits.classes)
         raise UserError(
@@ -104,28 +124,43 @@ def open_teacher(settings: Settings, splits: Splits) -> Teacher | None:
             expected=few(splits.classes),
             received=f"a model without {few(sorted(missing))}" if missing else f"a model that also knows {few(sorted(strange))}",
         )
-    seen = model.seen() if card.knows_seen else set()
-    if not card.knows_seen:
-        say(f"Which images the teacher {card.name} was trained on is not known: it may have seen those of test.", "yellow")
+    seen = seen_digests(folder)
     if splits.test is not None and (known := int(splits.test.among(seen).sum())):
         raise UserError(
             f"The teacher {settings.teacher} has seen {known:,} of the {len(splits.test):,} test images.",
-            expected="a model trained without them, as one of the same data and seed is",
-            hint="scores of its student on them would flatter it",
+            expected="one that has not: scores of its student on them would be too good",
+            hint="where no test split comes with the data, every seed cuts its own: train with the teacher's, and without --seeds",
         )
-    judged = int(splits.validation.among(seen).sum())
-    if judged:
-        say(f"The teacher has seen {judged:,} of the {len(splits.validation):,} validation images; the student is not shown them.")
-    say(f"Taught by {card.name} ({card.digest}): its answers take the place of the labels, and label_smoothing has no effect.")
-    record = {"name": card.name, "digest": card.digest, "precision": model.precision, "temperature": settings.teacher_temperature}
-    record |= {"licences": dict(card.licences), "seen_of_validation": judged if card.knows_seen else None}
     columns = np.array([card.classes.index(name) for name in splits.classes], np.int64)
-    return Teacher(model, columns, settings.teacher_temperature, record)
+    record = {"name": card.name, "digest": card.digest, "temperature": settings.teacher_temperature}
+    record |= {"licences": dict(card.licences), "knows_seen": card.knows_seen}
+    return Teacher(folder, card, seen, columns, settings.teacher_temperature, record)
 
 
-def seen_by(teacher: Teacher | None) -> set[bytes]:
-    """Digests of the images that a teacher is known to have seen; what it knows of them it hands on to its student."""
-    return teacher.model.seen() if teacher and teacher.model.card.knows_seen else set()
+def open_teacher(settings: Settings, splits: Splits) -> Teacher | None:
+    """As ``find_teacher``; and what there is to say of the teacher is said."""
+    teacher = find_teacher(settings, splits)
+    if teacher is None:
+        return None
+    if not teacher.card.knows_seen:
+        say(f"Which images the teacher {teacher.card.name} has seen is not known: it may have seen those of test.", "yellow")
+    if judged := int(splits.validation.among(teacher.seen).sum()):
+        teacher.record["seen_of_validation"] = judged
+        say(
+            f"The teacher has seen {judged:,} of the {len(splits.validation):,} validation images. The student is not trained on "
+            "them, but what it learns from its teacher may flatter it there."
+        )
+    what = "above the frost line its answers" if settings.kind == "frozen" else "its answers"
+    say(
+        f"Taught by {teacher.card.name} ({teacher.digest}), on the processor: {what} take the place of labels, and label_smoothing "
+        "has no effect."
+    )
+    return teacher
+
+
+def digest_of(settings: Settings) -> str:
+    """The identity of the settings' teacher as it is now; empty where they name none."""
+    return read_card(model_folder(Path(settings.teacher))).digest if settings.teacher else ""
 
 
 def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -137,10 +172,15 @@ def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[
 
 
 def _check(settings: Settings) -> None:
-    """What weighs rows by their labels has none to weigh by."""
-    unfit = [
-        f"{name}={value}" for name, value in (("loss", settings.loss), ("balance", settings.balance)) if value in ("focal", "loss")
-    ]
+    if settings.kind == "frozen" and settings.train_from == "head":
+        raise UserError(
+            "A teacher teaches what the loop trains, above a frost line or from scratch; a head on frozen features has labels.",
+            received=f"teacher={settings.teacher} with train_from=head",
+            hint="--recipe mobilenetv2-finetune, --train-from and a block, or a recipe from scratch such as fast-94",
+        )
+    # what weighs rows by their labels has none to weigh by
+    unfit = ["loss=focal"] if settings.loss == "focal" else []
+    unfit += ["balance=loss"] if settings.balance == "loss" else []
     if unfit:
         raise UserError(
             "A student learns from its teacher's answers, not from labels.",
@@ -149,12 +189,23 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _stopped(reason: str, images: int) -> UserError:
-    return UserError(
-        f"Ended while the teacher was asked: {reason}.",
-        expected=f"its answers to all {images:,} training images",
-        hint="the same command again: the answers so far are kept, and it goes on from there",
-    )
+def _key(model: Predictor) -> dict[str, Any]:
+    """Everything that an answer depends on beside the image; ``network`` and ``view`` are what people see in lists."""
+    shown = {"network": f"teacher {model.card.name}", "view": "answers"}
+    return {**shown, "model": model.card.digest, "decoder": DECODER_VERSION, **model.how}
+
+
+def _asked(model: Predictor, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(n, K) probabilities in the teacher's own order of classes, in which they are kept for students of any order."""
+    blocks = [rows[start : start + model.batch] for start in range(0, len(rows), model.batch)]
+    found = np.concatenate(list(model.stored(stored_blocks(images, blocks, model.card.preprocess))))
+    if not (fine := np.isfinite(found).all(axis=1)).all():
+        raise UserError(
+            "The teacher's answer is no number.",
+            expected="probabilities",
+            received=f"{found[~fine][0][:5]} for {images.ids[rows[~fine][0]]}",
+        )
+    return found
 
 
 def _chunks(rows: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.int64]]:

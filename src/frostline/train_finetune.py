@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +29,7 @@ from frostline.plan import make_plan, say_plan
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
-from frostline.teacher import Teacher, open_teacher, seen_by
+from frostline.teacher import Teacher, open_teacher
 from frostline.trained import Trained, judged_by_graph
 
 #: Why extraction ended, usually.
@@ -55,8 +54,6 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         as_pretrained = below.whole_as_pretrained()
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
         say_plan(make_plan(below, settings, splits, views), below, settings)
-    with run.timing("teacher") if teacher else nullcontext():
-        answers = teacher.answers(splits.train, stop) if teacher else None
     activations: Activations
     if settings.changes_pixels:
         activations = Live(below, splits, settings)
@@ -73,6 +70,14 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     if stop.check(head.record["validation_accuracy"]):
         say(f"Nothing above the frost line was trained: {stop.reason}. The head's model is the finished one.", "yellow")
         return replace(first, record={**first.record, "ended": stop.reason})
+    answers: Answers = None
+    if teacher:
+        tuning.checkpoints(run).check()
+        with run.timing("teacher"):
+            answers = teacher.answers(splits.train, stop)
+        if answers is None:
+            say(f"Not all was asked of the teacher: {stop.reason}. The head's model is the finished one.", "yellow")
+            return replace(first, record={**first.record, "ended": stop.reason})
     with run.timing("fit"):
         network, fitted, log_p = tuning.above(head.chosen, run, stop, answers)
     network = network.cpu()
@@ -138,8 +143,6 @@ class _FineTuning:
                 say(f"Validation passed {settings.announce:.2%} after {row['elapsed']:.0f} s: {accuracy:.2%}.", "bold")
 
         validation = self.activations.validation()
-        seen_as = settings.with_values(cached_views=self.activations.record.get("cached_views", 0))  # as the disk had room for
-        identity = training_identity(seen_as, self.splits, self.below.loaded.digest, self.teacher.digest if self.teacher else "")
         with network.folded():
             fitted = fit(
                 network,
@@ -149,9 +152,16 @@ class _FineTuning:
                 stop=stop,
                 on_epoch=on_epoch,
                 parameters=parameter_groups(network, settings, self.below.loaded.network.network),
-                checkpoints=Checkpoints(run.checkpoints_folder, identity),
+                checkpoints=self.checkpoints(run),
             )
             return network, fitted, predict_log_probs(network, validation, settings)
+
+    def checkpoints(self, run: Run) -> Checkpoints:
+        """Where this training's state is kept."""
+        views = self.activations.record.get("cached_views", 0)  # as the disk had room for
+        taught = self.teacher.digest if self.teacher else ""
+        identity = training_identity(self.settings.with_values(cached_views=views), self.splits, self.below.loaded.digest, taught)
+        return Checkpoints(run.checkpoints_folder, identity)
 
     def record(self, fitted: Fitted, head: FittedHead) -> dict[str, Any]:
         """What was trained, and how it ended."""
@@ -210,7 +220,8 @@ class _FineTuning:
                 "exact_layers": exact_layers,
             },
             validation=(judged.copy(), apply_temperature(log_p, temperature)),
-            seen={raw(digest) for digests in seen for digest in digests} | (seen_by(self.teacher) if earlier else set()),
+            seen={raw(digest) for digests in seen for digest in digests}
+            | (self.teacher.seen if self.teacher and earlier else set()),
             record={**activations.record, **seen_rows, **record},
             judge=judged_by_graph(frozen.preprocess),
             earlier=earlier,

@@ -22,6 +22,7 @@ from frostline.inside import check_unseen, seen_by
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.teacher import find_teacher
 from frostline.trained import Trained
 
 #: Settings of what is trained step by step, for which a head that is fitted has no use.
@@ -53,12 +54,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
             received="mirror, shift, cutout or augment",
             hint="--train-from and a block; or --views 2 for mirror images",
         )
-    if settings.teacher:
-        raise UserError(
-            "A teacher teaches what the loop trains, above a frost line or from scratch; a head on frozen features has labels.",
-            received=f"teacher={settings.teacher} with train_from=head",
-            hint="--train-from and a block, or a recipe from scratch",
-        )
+    find_teacher(settings, splits)  # a head on features has none: the error says so
     _say_unused(settings)
     check_unseen(splits.validation, settings.backbone)
     with run.timing("compile"):

@@ -31,7 +31,7 @@ from frostline.preprocess import Preprocess
 from frostline.progress import say
 from frostline.runs import Run
 from frostline.stopping import StopRule
-from frostline.teacher import open_teacher, seen_by
+from frostline.teacher import open_teacher
 from frostline.trained import Trained, judged_by_graph
 
 #: Images, or views of them, that are judged at once.
@@ -56,11 +56,14 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     with run.timing("compile"):  # the same
         body = WithMap(network.body.eval())
         checked_features(convert_network(body, preprocess), body, preprocess, drawn_images(engine.BATCH, *preprocess.stored))
+    kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits, teacher=teacher.digest if teacher else ""))
     if teacher:
+        kept.check()
         with run.timing("teacher"):
-            batches.learn_from(teacher.answers(splits.train, stop))
+            if (answers := teacher.answers(splits.train, stop)) is None:
+                raise teacher.unfinished(stop)
+        batches.learn_from(answers)
     with run.timing("fit"):
-        kept = Checkpoints(run.checkpoints_folder, training_identity(settings, splits, teacher=teacher.digest if teacher else ""))
         groups = parameter_groups(network, settings)
         fitted = fit(
             network, batches, judging, settings=settings, stop=stop, on_epoch=run.add_history, parameters=groups, checkpoints=kept
@@ -81,7 +84,8 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         precision=precision,
         architecture=_architecture(network, settings),
         validation=(np.arange(len(splits.validation)), apply_temperature(log_p, temperature)),
-        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests} | seen_by(teacher),
+        seen={raw(digest) for images in (splits.train, splits.validation) for digest in images.digests}
+        | (teacher.seen if teacher else set()),
         record={
             **fitted.record(),
             **({"teacher": teacher.record} if teacher else {}),

@@ -67,8 +67,15 @@ def judged_by_graph(preprocess: Preprocess) -> Callable[[Any, ImageSet], NDArray
     return judge
 
 
-def licences_of(architecture: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    """What a new card says of the licences of the weights that were taken over, and of the data of this record of splits."""
+def licences_of(
+    architecture: Mapping[str, Any], record: Mapping[str, Any], teacher: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """What a new card says of the licences of the weights that were taken over, and of the data of this record of splits.
+
+    ``teacher``: a teacher's record, where one taught the model.
+    """
     own = architecture.get("kind") == "scratch"
     weights = "none taken over: trained from random weights" if own else licence_of(str(architecture.get("weights", "")))
+    if teacher:
+        weights += f"; taught by {teacher['name']} ({teacher['licences'].get('weights', UNKNOWN)})"
     return {"weights": weights, "data": DATA_LICENCES.get(str(record.get("source", "")), UNKNOWN)}

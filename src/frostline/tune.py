@@ -25,6 +25,7 @@ from frostline.progress import say
 from frostline.recipes import RECIPES, model_name, recipe
 from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.teacher import digest_of, open_teacher
 
 #: What can be searched, and how a trial draws it. The rates are searched around the recipe's own.
 SPACES: dict[str, Callable[[Any, Settings], Any]] = {
@@ -103,7 +104,8 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     """
     optuna = _optuna()
     kind = "scratch" if settings.kind == "scratch" else "head" if settings.train_from == "head" and not cuts else "finetune"
-    searched = names or list(USUAL[kind])
+    without_effect = {"label_smoothing"} if settings.teacher else set[str]()
+    searched = names or [name for name in USUAL[kind] if name not in without_effect]
     if unknown := sorted(set(searched) - set(SPACES)):
         raise UserError("These settings cannot be searched.", expected=", ".join(SPACES), received=", ".join(unknown))
     out.mkdir(parents=True, exist_ok=True)
@@ -112,13 +114,24 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     study = optuna.create_study(study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", pruner=pruner)
     # a seed of its own for every continuation: it would else begin with the first trials again
     study.sampler = optuna.samplers.TPESampler(seed=stream_seed(settings.seed, len(study.trials)) % 2**32)
-    _same_search(study, digest_json([settings.as_dict(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint]))
+    taught = [digest_of(settings)] if settings.teacher else []
+    given = [settings.as_dict(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint, *taught]
+    _same_search(study, digest_json(given))
+    _ask_once(settings.with_values(train_from=cuts[0]) if cuts else settings, splits)
     interrupted = _search(study, splits, settings, searched, cuts, count, out)
     rows = table(study)
     _write(rows, study, settings, out)
     if interrupted:
         say("Interrupted: the same command goes on from here.", "yellow")
     return rows
+
+
+def _ask_once(settings: Settings, splits: Splits) -> None:
+    """A teacher's answers, where there is one, before the trials that all take them."""
+    with StopRule().listen() as stop, in_use():
+        teacher = open_teacher(settings, splits)
+        if teacher and teacher.answers(splits.train, stop) is None:
+            raise teacher.unfinished(stop)
 
 
 def _same_search(study: Any, identity: str) -> None:

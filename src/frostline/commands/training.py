@@ -38,7 +38,7 @@ def train(
         typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Run or model whose answers are learned in place of the labels of training images.")
+        str | None, typer.Option(help="Finished run or model whose answers to the training images are learned in place of labels.")
     ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,

@@ -56,7 +56,7 @@ class OrderedRows:
     """N rows and their labels on the device, an order for every epoch, cut into batches.
 
     Attributes:
-        answers: (N, K) float32, a teacher's for each row, which batches then have in place of labels; None: there is no teacher.
+        answers: (M, K) float32, a teacher's, which batches then have in place of labels; None: there is no teacher.
     """
 
     def __init__(
@@ -73,26 +73,34 @@ class OrderedRows:
         self.rows, self.batch_size, self.seed, self.shuffle = len(labels), batch_size, seed, shuffle
         self.balanced = balanced
         self.answers: Tensor | None = None
+        self._answer_of = torch.empty(0, dtype=torch.int64)
         self.device = torch.device(device)
         self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size) - self._one_is_left
 
-    def learn_from(self, answers: NDArray[np.float32] | None) -> Self:
-        """These batches with ``answers`` in place of labels; as they are where there are none."""
+    def learn_from(self, answers: NDArray[np.float32] | None, places: NDArray[np.int64] | None = None) -> Self:
+        """These batches with a teacher's answers in place of labels; as they are where there are none.
+
+        Args:
+            answers: (M, K), which may lie in a file.
+            places: (N,) which of them each row's is; None: the rows' own, one after the other.
+        """
         if answers is not None:
-            if len(answers) != self.rows:
-                raise ValueError(f"expected answers for {self.rows} rows, not {len(answers)}")
+            places = np.arange(len(answers)) if places is None else places
+            if len(places) != self.rows:
+                raise ValueError(f"expected answers for {self.rows} rows, not {len(places)}")
             held = _on_device(answers, "cpu")
             self.answers = held.to(self.device) if _fits(held, self.device) else held
+            self._answer_of = torch.from_numpy(places).to(self.answers.device)
         return self
 
     def targets(self, rows: Tensor) -> Tensor:
         """What a batch of these rows is to be told: (B,) labels, or a teacher's (B, K) answers."""
         if self.answers is None:
             return self.labels[rows.to(self.labels.device)]
-        return self.answers[rows.to(self.answers.device)].to(self.device)
+        return self.answers[self._answer_of[rows.to(self.answers.device)]].to(self.device)
 
     @property
     def _one_is_left(self) -> bool:

@@ -73,7 +73,16 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
         **about,
     }
     kept = {name: value for name, value in weights.items() if name not in places}
-    return write_model(out, graph, kept, seen_digests(model), json_record(values), half=True)
+    digest = write_model(out, graph, kept, seen_digests(model), json_record(values), half=True)
+    _check_kept(inside.weights(out), weights)
+    return digest
+
+
+def _check_kept(found: Mapping[str, NDArray[Any]], weights: Mapping[str, NDArray[Any]]) -> None:
+    """What was written is read back: every weight as it was rounded."""
+    wrong = [name for name, value in weights.items() if not np.array_equal(found.get(name, np.empty(0)), value)]
+    if wrong:
+        raise ValueError(f"these weights are not in the model directory as they were rounded: {', '.join(wrong)}")
 
 
 def _folded(model: Path, card: Mapping[str, Any]) -> Classifier:
@@ -101,7 +110,7 @@ def _kept_small(graph: ov.Model) -> ov.Model:
         if node.get_type_name() != "Constant" or node.get_element_type() != ov.Type.f32:
             continue
         value = node.data
-        if (parts := inside.in_8_bits(value)) is not None:
+        if (parts := inside.in_8_bits(value)) is not None and (parts[0] * parts[1].astype(np.float32) == value).all():
             whole, scales = (ops.convert(ops.constant(part), "f32") for part in parts)
             node.output(0).replace(ops.multiply(whole, scales).output(0))
         elif value.size > 1 and (value.astype(np.float16) == value).all():

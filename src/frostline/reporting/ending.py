@@ -140,6 +140,12 @@ def _curves(facts: Facts) -> list[str]:
             gap = judged[-1]["train_accuracy"] - judged[-1]["validation_accuracy"]
             points, where = f"{abs(100 * gap):.1f}", "training" if gap > 0 else "validation"
             higher = "as much" if points == "0.0" else f"{points} points higher on {where}"
+            if run.training.get("teacher"):
+                said.append(
+                    f"{run.name} said what its teacher says of {percent(judged[-1]['train_accuracy'])} of the training images, as "
+                    f"it saw them while learning, and ended with {percent(judged[-1]['validation_accuracy'])} on validation."
+                )
+                continue
             said.append(
                 f"{run.name} ended with {percent(judged[-1]['train_accuracy'])} on training, as it saw it while learning, and "
                 f"{percent(judged[-1]['validation_accuracy'])} on validation: {higher}."

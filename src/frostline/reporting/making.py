@@ -91,6 +91,10 @@ def training(facts: Facts) -> Section:
     keys = (*_ANY[:1], *_PRETRAINED, *_LOOP, *_ANY[1:])
     rows = [("way", *(or_dash(run.architecture.get("kind")) for run in facts.runs))]
     rows += [(key.replace("_", " "), *(_setting(_as_used(run), key) for run in facts.runs)) for key in keys]
+    teachers = [run.training.get("teacher") or {} for run in facts.runs]
+    rows.append(("taught by", *(f"{each['name']} ({each['digest'][:8]})" if each else DASH for each in teachers)))
+    rows.append(("temperature of its answers", *(number(each.get("temperature"), "g") for each in teachers)))
+    rows.append(("it agrees with the labels", *(percent(each.get("agrees_with_labels")) for each in teachers)))
     rows.append(("l2, chosen", *(or_dash(run.training.get("l2")) for run in facts.runs)))
     rows.append(("temperature, fitted", *(number(run.card.get("temperature"), ".3f") for run in facts.runs)))
     rows.append(("best validation accuracy", *(percent(run.training.get("validation_accuracy")) for run in facts.runs)))
@@ -115,9 +119,12 @@ def _first_seen(facts: Facts) -> Any:
 
 
 def _as_used(run: Judged) -> Record:
-    """The settings, a patience that they leave open being what this way of training made of it: a dense head's, else none."""
+    """The settings, as they took effect: an open patience is what this way of training makes of it, a teacher replaces labels."""
     left_open = run.settings.get("patience") == -1
-    return {**run.settings, "patience": run.training.get("patience", 0)} if left_open else run.settings
+    made = {"patience": run.training.get("patience", 0)} if left_open else {}
+    if run.training.get("teacher"):
+        made |= {"loss": "divergence from a teacher's answers", "label_smoothing": 0.0}
+    return {**run.settings, **made}
 
 
 def _setting(settings: Mapping[str, Any], key: str) -> str:
