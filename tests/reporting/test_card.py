@@ -6,7 +6,10 @@ import pytest
 from reported import finished_run
 
 from frostline.reporting.card import model_card, stated_license
+from frostline.reporting.document import Table
+from frostline.reporting.ending import _curves
 from frostline.reporting.facts import gather
+from frostline.reporting.making import training
 from frostline.runs import Run
 
 yaml = pytest.importorskip("yaml")
@@ -40,3 +43,16 @@ def test_a_licence_that_nobody_states_is_unknown_and_one_may_be_given(tmp_path: 
     facts.best.card["architecture"]["weights"] = "trained here from random weights"
     assert 'license: "unknown"' in model_card(facts)
     assert 'license: "mit"' in model_card(facts, "mit")
+
+
+def test_a_teacher_is_named(tmp_path: Path) -> None:
+    facts = gather([Run.open(finished_run(tmp_path / "run"))])
+    teacher = {"name": "large", "digest": "0123456789abcdef", "temperature": 2.0, "agrees_with_labels": 0.985}
+    facts.best.card["training"]["teacher"] = teacher
+    assert "- taught by: large (0123456789abcdef), whose answers took the place of labels" in model_card(facts)
+    rows = {row[0]: row[1] for block in training(facts).blocks if isinstance(block, Table) for row in block.rows}
+    assert (rows["taught by"], rows["temperature of its answers"]) == ("large (01234567)", "2")
+    assert rows["it agrees with the labels"] == "98.50 %"
+    assert rows["loss"] == "divergence from a teacher's answers"
+    assert "label smoothing" not in rows
+    assert any("said what its teacher says of" in said for said in _curves(facts))
