@@ -93,6 +93,26 @@ def test_only_what_is_above_the_line_has_changed(splits, settings, tmp_path):
         assert changed == trains, name
 
 
+@pytest.mark.parametrize("live", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_all_of_a_network_trains(splits, settings, tmp_path, live):
+    from safetensors.numpy import load_file
+
+    run = train(splits, settings.with_values(train_from="all", epochs=1, mirror=live), tmp_path / "run")
+    assert run.record["trainable_parameters"] == run.record["parameters"]
+    before, after = (load_file(folder / "weights.safetensors") for folder in (run.stage_folder("head"), run.model_folder))
+    assert all(
+        (name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")) == np.array_equal(value, after[name])
+        for name, value in before.items()
+    )
+    kept = run.predictions("validation")
+    served = Predictor(run.model_folder).judge(splits.validation)
+    np.testing.assert_allclose(_sorted(served), _sorted(kept), atol=1e-2)
+
+
+def _sorted(predictions):
+    return predictions.probabilities[np.argsort(predictions.ids)]
+
+
 @pytest.mark.slow
 def test_a_second_run_finds_the_activations_and_gives_the_same_model(splits, settings, tmp_path, monkeypatch):
     first = train(splits, settings, tmp_path / "one")

@@ -52,6 +52,20 @@ _COUNTS: dict[str, str] = {
 }
 
 
+#: Layers of all of it, the input among them.
+_LAYERS = {
+    "vgg16": 19,
+    "resnet50": 175,
+    "resnet50v2": 190,
+    "mobilenetv2": 154,
+    "efficientnetb0": 237,
+    "efficientnetb2": 339,
+    "efficientnetb4": 474,
+    "efficientnetv2s": 513,
+    "densenet169": 595,
+}
+
+
 def _vgg(stage: int, _block: int) -> str:
     return f"features.{(0, 5, 10, 17, 24)[stage - 1]}"
 
@@ -88,6 +102,11 @@ def keras_blocks(backbone: str) -> list[tuple[str, int, str]]:
         name, count = entry.split()
         found.append((name, int(count), _PATHS[backbone](*_numbers(name))))
     return found
+
+
+def keras_layers(backbone: str) -> int:
+    """How many layers a backbone's Keras namesake has; for names of the table of ``keras_blocks`` alone."""
+    return _LAYERS[backbone]
 
 
 def _numbers(name: str) -> tuple[int, int]:

@@ -14,14 +14,17 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 from frostline.errors import UserError, nearest
 from frostline.models.backbones import FeatureNetwork
-from frostline.models.keras_names import keras_blocks
+from frostline.models.keras_names import keras_blocks, keras_layers
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A place to cut: behind the ``index``-th operation, which is at ``path`` and gives a tensor of ``shape`` (without batch)."""
+    """A place to cut: behind the ``index``-th operation, which is at ``path`` and gives a tensor of ``shape`` (without batch).
+
+    The first is the network's input, whose path is empty: what is below it is only what stands in front of the network.
+    """
 
     index: int
     path: str
@@ -71,7 +74,7 @@ class Traced:
                 continue
             if last[node] > index:
                 live.add(node)
-            if live == {node} and node.op != "placeholder" and node.name in shapes:
+            if live == {node} and node.name in shapes:
                 found.append(Boundary(index, self.paths[node], shapes[node.name][1:]))
         return found
 
@@ -88,6 +91,8 @@ class Traced:
             return self.boundaries[0].index + 1, ""
         if where.startswith("last:"):
             path, said = self._last(where, backbone)
+            if path == ALL:
+                return self.boundaries[0].index + 1, said
         elif where.isdigit():
             return self._stage(int(where)), ""
         else:
@@ -95,7 +100,7 @@ class Traced:
             stages = {name.partition("_block")[0]: timm for name, timm in by_keras.items() if name.startswith("conv")}
             path = (by_keras | stages).get(where, where)
         if (found := self._first(path)) is None:
-            known = list(dict.fromkeys(short_path(boundary.path) for boundary in self.boundaries))
+            known = list(dict.fromkeys(short_path(boundary.path) for boundary in self.boundaries if boundary.path))
             raise UserError(
                 f"The network has nothing called '{where}'.",
                 expected="head, all, a stage's index, last:N, or one of " + ", ".join(known),
@@ -123,7 +128,7 @@ class Traced:
         return ends[-1] + 1
 
     def _last(self, where: str, backbone: str) -> tuple[str, str]:
-        """The path of the earliest block from which at most N Keras layers follow."""
+        """The path of the earliest block from which at most N Keras layers follow, or of the last block that Keras names."""
         blocks = keras_blocks(backbone)
         try:
             wanted = int(where.removeprefix("last:"))
@@ -131,17 +136,14 @@ class Traced:
             raise UserError("last: takes a number of Keras layers.", expected="last:50", received=where) from error
         if not blocks:
             raise UserError(f"There is no table of Keras' layers for {backbone}.", hint="name a block or a stage instead")
-        fitting = [(name, count, path) for name, count, path in blocks if count <= wanted]
-        if not fitting:
-            name, count, _ = blocks[-1]
-            raise UserError(
-                f"No block of {backbone} begins within its last {wanted} Keras layers.",
-                expected=f"last:{count} or more (the last block, {name}), or head",
-                received=where,
-            )
-        name, count, path = fitting[0]
-        said = "" if count == wanted else f"{where}: the nearest block within is {name}, Keras' last {count} layers ({path})."
-        return path, said
+        if wanted < 1:
+            raise UserError("last: takes at least one Keras layer.", expected="last:50, or head", received=where)
+        if wanted >= keras_layers(backbone):
+            return ALL, f"{where}: {backbone} has {keras_layers(backbone)} Keras layers, and all of it trains."
+        within = [block for block in blocks if block[1] <= wanted]
+        name, count, path = (within or blocks[-1:])[0]
+        which = "the nearest block within is" if within else "no block begins so late; the last one before is"
+        return path, "" if count == wanted else f"{where}: {which} {name}, Keras' last {count} layers ({path})."
 
     def split(self, boundary: Boundary) -> tuple[fx.GraphModule, fx.GraphModule]:
         """The operations up to the boundary, and those behind it."""

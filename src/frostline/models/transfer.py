@@ -56,8 +56,7 @@ def cut(network: FeatureNetwork, where: str, size: tuple[int, int], backbone: st
     Args:
         network: the whole; the parts share its weights.
         where: a module's path or a part of it ("layer4", "denseblock3"), a Keras block ("block5", "block_12", "conv5"), a stage's
-            index as timm counts them ("3"), "last:N" for about the last N Keras layers, or "all" for everything behind the first
-            operation.
+            index as timm counts them ("3"), "last:N" for about the last N Keras layers, or "all" for the whole network.
         size: (H, W) of its input.
         backbone: row of the table, for Keras' names.
 
