@@ -17,10 +17,11 @@ from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.explaining.gradcam import GradCam
 from frostline.imports.graph import PRESETS, framing, read_preprocess, read_size
-from frostline.imports.importing import import_onnx, read_classes
+from frostline.imports.importing import import_onnx, read_classes, size_of
 from frostline.imports.onnx_reading import read_onnx
 from frostline.judge import evaluate
 from frostline.model_card import read_card
+from frostline.preprocess import Preprocess
 from frostline.reporting.write import report
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
@@ -348,6 +349,27 @@ def test_preprocessing_from_json_and_files(tmp_path):
             framing((8, 8), wrong)
 
 
+def test_the_size_is_the_networks_own(tmp_path, capsys):
+    for layout in ("nchw", "nhwc"):
+        assert size_of(written(network(layout), tmp_path), {}, "auto") == (SIDE, SIDE)
+    assert size_of(written(network(), tmp_path), read_preprocess('{"size": [8, 9]}', "squash"), "auto") == (8, 9)
+    assert size_of(written(network(), tmp_path), read_preprocess('{"size": 8}', "squash"), "auto") == (8, 8)
+    free = network()
+    for axis in (2, 3):
+        free.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+    assert size_of(written(free, tmp_path), {}, "auto") == (224, 224)
+    assert "224×224 is assumed" in capsys.readouterr().err
+
+
+def test_the_preprocessing_of_another_model_is_taken_as_it_is(tmp_path):
+    said = Preprocess(size=(SIDE, SIDE), stored=(8, 8), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).as_dict()
+    assert framing((SIDE, SIDE), read_preprocess(json.dumps(said), "squash")).preprocess.as_dict() == said
+    with pytest.raises(UserError, match="Two sizes"):
+        framing((SIDE + 1, SIDE), read_preprocess(json.dumps(said), "squash"))
+    model = import_onnx(written(network(), tmp_path), CLASSES, framing((SIDE, SIDE), said), tmp_path / "model")
+    assert Predictor(model).predict(drawn_images(2, 8, 8)).shape == (2, 3)
+
+
 def test_classes_from_text_and_files(tmp_path):
     (tmp_path / "names.txt").write_text("a\nb c\n\nd\n")
     (tmp_path / "names.json").write_text('["a", "b c", "d"]')
@@ -355,6 +377,16 @@ def test_classes_from_text_and_files(tmp_path):
     for wrong in ("", "a,a", ","):
         with pytest.raises(UserError, match="different names"):
             read_classes(wrong)
+
+
+def test_the_shortest_command(tmp_path, monkeypatch):
+    written(network(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["frostline", "import", "net.onnx", "--classes", "a,b,c", "--preprocess", "unit"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert read_card(tmp_path / "net").values["preprocess"]["size"] == [SIDE, SIDE]
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

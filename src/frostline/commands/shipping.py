@@ -43,8 +43,12 @@ def export(
 def import_(
     network: Annotated[Path, typer.Argument(help="An ONNX file.")],
     classes: Annotated[str, typer.Option(help="Names in the order of its outputs: a,b,c, or a file with one a line.")],
-    out: Annotated[Path, typer.Option(help="The model directory to make; with --data, the run.")],
-    size: Annotated[str, typer.Option(help="Of the images it takes: 224, or HEIGHTxWIDTH.")] = "224",
+    out: Annotated[
+        Path | None, typer.Option(help="The model directory to make; with --data, the run. Default: named after the network.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Of the images it takes: 224, or HEIGHTxWIDTH. Default: the network's own, or 224.")
+    ] = None,
     preprocess: Annotated[
         str,
         typer.Option(help="imagenet, unit ([0, 1]), signed ([-1, 1]), pixels ([0, 255]), caffe; or JSON, or a file of it."),
@@ -61,14 +65,16 @@ def import_(
 ) -> None:
     """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
     from frostline.imports.graph import framing, read_preprocess, read_size
-    from frostline.imports.importing import import_onnx, read_classes
+    from frostline.imports.importing import import_onnx, read_classes, size_of
 
-    frame = framing(read_size(size), read_preprocess(preprocess, fit), channels=channels or "", layout=layout, gives=gives)
+    before = read_preprocess(preprocess, fit)
+    sides = read_size(size) if size is not None else size_of(network, before, layout, output_name)
+    frame = framing(sides, before, channels=channels or "", layout=layout, gives=gives)
     import_onnx(
         network,
         read_classes(classes),
         frame,
-        out,
+        out or Path(network.stem),
         output_name=output_name,
         data=data,
         split=split,

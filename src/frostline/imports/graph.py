@@ -65,7 +65,7 @@ class Framing:
 
 def framing(size: tuple[int, int], preprocess: Mapping[str, Any], **values: str) -> Framing:
     """A framing of (H, W) from the values of a preset or others: mean, std (as R, G, B, of pixels in
-    [0, 1]), channels, fit, crop, kernel.
+    [0, 1]), channels, fit, crop, kernel; size, which must then be (H, W), and stored, to which images are reduced before.
 
     Raises:
         UserError: an unknown key, or values that are no preprocessing.
@@ -73,12 +73,13 @@ def framing(size: tuple[int, int], preprocess: Mapping[str, Any], **values: str)
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in preprocess.items()}
     channels = values.pop("channels", "") or str(given.pop("channels", "rgb"))
     given.pop("channels", None)
+    if given.pop("size", size) != size:
+        raise UserError("Two sizes are given.", expected=f"{size[0]}x{size[1]}", received=str(preprocess["size"]), hint="--size")
     try:
-        chosen = Preprocess(size=size, stored=size, **given)
+        chosen = Preprocess(size=size, **{"stored": size, **given})
     except (TypeError, ValueError) as error:
-        raise UserError(
-            "That is no preprocessing.", expected="mean, std, channels, fit, crop, kernel", received=str(error)
-        ) from error
+        expected = "mean, std, channels, fit, crop, kernel, size, stored"
+        raise UserError("That is no preprocessing.", expected=expected, received=str(error)) from error
     return Framing(chosen, channels=channels, **values)
 
 
@@ -88,6 +89,16 @@ def read_size(given: str) -> tuple[int, int]:
     if len(sides) not in (1, 2) or not all(side.isdecimal() and 0 < int(side) <= MOST_PIXELS for side in sides):
         raise UserError("That is no size.", expected="224, or 224x192 (height, width)", received=given)
     return int(sides[0]), int(sides[-1])
+
+
+def own_size(network: ov.Model, layout: str) -> tuple[int, int] | None:
+    """(H, W) to which a network's input is fixed; None where it takes several, or no images."""
+    shape = network.inputs[0].get_partial_shape()
+    if shape.rank.is_dynamic or len(shape) != 4:
+        return None
+    last = layout == "nhwc" or (layout == "auto" and shape[3] == ov.Dimension(3) and shape[1] != ov.Dimension(3))
+    height, width = (shape[axis] for axis in ((1, 2) if last else (2, 3)))
+    return None if height.is_dynamic or width.is_dynamic else (height.get_length(), width.get_length())
 
 
 def read_preprocess(given: str, fit: str) -> dict[str, Any]:
@@ -104,7 +115,8 @@ def read_preprocess(given: str, fit: str) -> dict[str, Any]:
         raise UserError(
             "That is no preprocessing.", expected='JSON as in {"mean": [0, 0, 0], "std": [1, 1, 1]}', received=text[:200]
         )
-    return {"fit": fit, **values}
+    sizes = {name: [values[name]] * 2 for name in ("size", "stored") if type(values.get(name)) is int}
+    return {"fit": fit, **values, **sizes}
 
 
 def framed(network: ov.Model, classes: list[str], frame: Framing, said: str) -> tuple[ov.Model, Framing]:

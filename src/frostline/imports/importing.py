@@ -16,7 +16,7 @@ from frostline.artifact import write_model
 from frostline.data.imageset import Reject
 from frostline.errors import UserError
 from frostline.files import digest_file
-from frostline.imports.graph import Framing, framed
+from frostline.imports.graph import Framing, framed, own_size, read_size
 from frostline.imports.onnx_reading import Foreign, read_onnx
 from frostline.metrics import score
 from frostline.model_card import UNKNOWN
@@ -24,6 +24,9 @@ from frostline.progress import say
 from frostline.records import json_record
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
+
+#: Side of the images where neither the network nor anybody says one.
+DEFAULT_SIDE = 224
 
 
 def import_onnx(
@@ -79,6 +82,17 @@ def import_onnx(
         _write(run.model_folder, graph, foreign, card)
         _judge(run, data, split, card)
     return run.model_folder
+
+
+def size_of(path: Path, preprocess: Mapping[str, Any], layout: str, output_name: str = "") -> tuple[int, int]:
+    """(H, W) of the images that an ONNX network takes: as its preprocessing says, or its own, or else 224, which is said."""
+    if "size" in preprocess:
+        given = preprocess["size"]
+        return read_size("x".join(map(str, given)) if isinstance(given, list | tuple) else str(given))
+    if (own := own_size(read_onnx(path, output_name).graph, layout)) is not None:
+        return own
+    say(f"{path} takes images of any size: {DEFAULT_SIDE}×{DEFAULT_SIDE} is assumed. --size says another.", "yellow")
+    return DEFAULT_SIDE, DEFAULT_SIDE
 
 
 def _write(folder: Path, graph: Any, foreign: Foreign, card: Mapping[str, Any]) -> None:
