@@ -27,6 +27,7 @@ from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
+from frostline.runs import DATA, Run
 from frostline.selftest import TOLERANCE
 from frostline.serve.predictor import Predictor
 from frostline.vino import ov
@@ -59,8 +60,9 @@ def write_int8(
     Args:
         model: a model directory, a run, a ZIP, or "inside".
         folder: the directory to write.
-        data, split: images to choose on. ``calibration`` of them give the ranges, all others the loss of accuracy. They count as
-            seen by the new model. Test images are refused: a choice made on them would void them.
+        data, split: images to choose on; by default the data that the run was trained from. ``calibration`` of them, but no more
+            than half, give the ranges, all others the loss of accuracy. They count as seen by the new model. Test images are
+            refused: a choice made on them would void them.
         max_loss: points of accuracy that may be lost.
         min_gain: images per second, relative to the model in its own precision, that must be reached; 0 for any.
         calibration: number of images.
@@ -74,10 +76,11 @@ def write_int8(
         UserError: no data or too few, the test split, a model that cannot be quantised, too great a loss or too small a gain.
     """
     source = Predictor(model)
+    data = data or _trained_on(Path(model))
     if source.graph is None or source.card.precision == "int8":
         raise UserError("This model cannot be quantised.", expected="one with a compiled graph in f32 or bf16")
-    images = _images(source, data, split, calibration)
-    first, others = _apart(images, calibration)
+    images = _images(source, data, split)
+    first, others = _apart(images, min(calibration, len(images) // 2))
     say(f"Ranges from {len(first):,} {images.name} images, accuracy on the {len(others):,} others.")
     seen = {raw(digest) for digest in images.digests} | (source.seen() if source.card.knows_seen else set())
     pixels, before = _pixels(source, first), source.judge(others)
@@ -116,7 +119,16 @@ def say_int8(about: Mapping[str, Any]) -> None:
     )
 
 
-def _images(source: Predictor, data: str | Path | None, split: str, calibration: int) -> ImageSet:
+def _trained_on(model: Path) -> str | None:
+    """What the run that a model lies in was trained from; None where it lies in none."""
+    for folder in (model, model.parent):
+        if (folder / DATA).is_file() and (source := Run(folder).read(DATA).get("source")):
+            say(f"Quantised with validation images of {source}, which it was trained from.")
+            return str(source)
+    return None
+
+
+def _images(source: Predictor, data: str | Path | None, split: str) -> ImageSet:
     if data is None:
         raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
     if split == "train":
@@ -132,12 +144,11 @@ def _images(source: Predictor, data: str | Path | None, split: str, calibration:
             received="test",
         )
     images, _ = rows_of(source, data, split)
-    if calibration < 1 or len(images) < calibration + LEAST_JUDGED:
+    if len(images) < 2 * LEAST_JUDGED:
         raise UserError(
             f"There are too few {images.name} images in {data}.",
-            expected=f"{calibration:,} to take ranges from, and {LEAST_JUDGED} others at least",
+            expected=f"{2 * LEAST_JUDGED} at least, half of them to take ranges from",
             received=f"{len(images):,}",
-            hint="--calibration N",
         )
     return images
 
