@@ -16,6 +16,7 @@ from frostline.calibrate import expected_calibration_error
 from frostline.config import Settings
 from frostline.experiment import load_data
 from frostline.judge import evaluate
+from frostline.metrics import stated
 from frostline.model_card import read_card
 from frostline.models.inside import compact
 from frostline.runs import SETTINGS, Run
@@ -54,9 +55,9 @@ def main() -> None:
         about["licences"] = {**PURPOSE["licences"], "weights": weights}
     splits = load_data(asked.data, settings)
     compact(run.model_folder, splits.validation, asked.out, asked.views, about)
-    predictions, scores = evaluate(asked.out, asked.data, "test")
+    predictions, _ = evaluate(asked.out, asked.data, "test")
     error = expected_calibration_error(predictions.probabilities, predictions.labels, debiased=True)
-    told = {**{key: scores[key] for key in ("n", "accuracy", "interval", "log_loss")}, "debiased_ece": error}
+    told = {**stated(predictions), "debiased_ece": error}
     compact(run.model_folder, splits.validation, asked.out, asked.views, {**about, "scores": {"test": told}})
     print(json.dumps(told, indent=2))
     print({path.name: path.stat().st_size for path in sorted(asked.out.iterdir())})

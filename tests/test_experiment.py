@@ -138,6 +138,8 @@ def test_the_saved_model_says_what_the_run_measured(first, folders, frozen):
     run, _ = first
     predictor, splits = Predictor(run.folder), load_data(folders, frozen)
     assert predictor.classes == ("2", "10", "nut")
+    stated, scored = predictor.card.values["scores"], run.scores("validation")
+    assert stated == {"validation": {key: scored[key] for key in ("n", "accuracy", "interval", "log_loss", "confusion")}}
     kept, again = run.predictions("test"), predictor.judge(splits.test)
     assert run.record["test_accuracy"] == run.scores("test")["accuracy"] >= 0.9
     assert [row["n"] for row in run.record["label_sets"]] == [len(run.predictions("test"))] * 3

@@ -172,6 +172,13 @@ def test_only_unknown_classes_leave_null_and_a_reason() -> None:
     assert scores["notes"][-1].startswith("No row has a known class")
 
 
+def test_what_a_card_states_is_what_is_scored(case: Predictions, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, stated = metrics.score(case), metrics.stated(case)
+    assert stated == {key: whole[key] for key in ("n", "accuracy", "interval", "log_loss", "confusion")}
+    monkeypatch.setattr(metrics, "MOST_STATED", 1)
+    assert "confusion" not in metrics.stated(case)
+
+
 def test_nothing_to_score_is_a_user_error() -> None:
     with pytest.raises(UserError, match="nothing to score"):
         metrics.score(predictions([], np.zeros((0, 2))))

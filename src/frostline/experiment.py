@@ -25,7 +25,7 @@ from frostline.feature_cache import in_use
 from frostline.files import memory_limit
 from frostline.history import check_tensorboard
 from frostline.layers import blocks
-from frostline.metrics import score
+from frostline.metrics import score, stated
 from frostline.paired import paired
 from frostline.pictures import draw_pictures
 from frostline.predictions import Predictions
@@ -218,6 +218,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,
+        "scores": {"validation": stated(_in_the_datas_order(trained, splits))},
         "licences": licences_of(trained.architecture, splits.record, teacher),
         **({} if teacher.get("knows_seen", True) else {"knows_seen": False}),
         "data": {
@@ -264,9 +265,7 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
-    rows, p = trained.validation
-    order = np.argsort(rows)  # training has an order of its own; what is kept stands in the data's, as its fingerprint does
-    _keep(f"validation{suffix}", Predictions(*_columns(splits.validation.take(rows[order]), p[order])), run)
+    _keep(f"validation{suffix}", _in_the_datas_order(trained, splits), run)
     if splits.test is None:
         return None
     with run.timing("test"):
@@ -278,6 +277,13 @@ def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffi
     stage = f" of the {suffix[1:]} stage" if suffix else ""
     say(f"Test accuracy{stage} {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
     return float(scores["accuracy"])
+
+
+def _in_the_datas_order(trained: Trained, splits: Splits) -> Predictions:
+    """The validation predictions: training has an order of its own; what is kept stands in the data's, as its fingerprint does."""
+    rows, p = trained.validation
+    order = np.argsort(rows)
+    return Predictions(*_columns(splits.validation.take(rows[order]), p[order]))
 
 
 def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:

@@ -25,6 +25,8 @@ Floats = NDArray[np.floating]
 
 #: The 0.975 quantile of the standard normal distribution: two-sided 95 %.
 Z95 = 1.959963984540054
+#: Classes of a confusion matrix that a card has room for.
+MOST_STATED = 100
 
 
 def wilson_interval(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -222,6 +224,20 @@ def score(predictions: Predictions) -> dict[str, Any]:
         "most_confused": most_confused(matrix, predictions.classes),
         "unknown": int(lost.sum()),
         "notes": _notes(rows["support"], predicted, int(lost.sum()), predictions.classes),
+    }
+
+
+def stated(predictions: Predictions) -> dict[str, Any]:
+    """The few of ``score``'s values that a model's card tells: n, accuracy, interval, log_loss and, of few classes, confusion."""
+    n, k = predictions.probabilities.shape
+    hits = int(predictions.correct.sum())
+    matrix = confusion_matrix(predictions.labels, predictions.predicted, k).tolist() if k <= MOST_STATED else None
+    return {
+        "n": n,
+        "accuracy": hits / n,
+        "interval": list(wilson_interval(hits, n)),
+        "log_loss": _or_null(log_loss(predictions.probabilities, predictions.labels)),
+        **({"confusion": matrix} if matrix is not None else {}),
     }
 
 

@@ -58,7 +58,9 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     places = _places(graph, weights)
     probabilities = apply_temperature(log_p, calibrated["temperature"])
-    values: dict[str, Any] = {key: value for key, value in card.values.items() if key not in ("schema", "files", "digest")}
+    values: dict[str, Any] = {
+        key: value for key, value in card.values.items() if key not in ("schema", "files", "digest", "scores")
+    }
     values |= {
         **calibrated,
         "preprocess": preprocess.as_dict(),

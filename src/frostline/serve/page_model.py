@@ -76,7 +76,8 @@ def _scores(card: ModelCard, scores: Mapping[str, Mapping[str, Any]]) -> str:
     return (
         '<div class="fl-scroll" tabindex="0" role="region" aria-label="Scores"><table class="fl-table"><thead><tr>'
         f'<th scope="col">Images</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        '<p class="fl-small">Test images took no part in training and in no choice; validation images in choices.</p>'
+        '<p class="fl-small">Test images took no part in training and in no choice; validation images in choices.'
+        f"{'' if 'test' in scores else ' Nothing is recorded here about images that it had never met.'}</p>"
     )
 
 
