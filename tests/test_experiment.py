@@ -408,6 +408,14 @@ def test_frozen_parameters_do_not_move(folders, frozen, tiny_weights, tmp_path):
     assert [row["epoch"] for row in run.history() if "epoch" in row] == [1, 2]
 
 
+@pytest.mark.parametrize(("head", "count"), [("ridge", 96 * 3 + 3), ("dense-a", 0)])
+def test_what_is_frozen_and_what_is_fitted_is_said(head, count, folders, frozen, cached, tmp_path, capsys):
+    run = train(folders, frozen.with_values(head=head, epochs=1), tmp_path / "run")
+    count = count or run.record["trainable_parameters"]
+    total = run.record["parameters"] - count
+    assert f"{total:,} parameters, all frozen; {count:,} of the {head} head are fitted." in capsys.readouterr().err
+
+
 def test_ridge(folders, frozen, cached, tmp_path):
     run = train(folders, frozen.with_values(head="ridge", power=1), tmp_path / "run")
     assert run.scores("test")["accuracy"] >= 0.9

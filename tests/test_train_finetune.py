@@ -65,6 +65,8 @@ def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
     run = train(splits, settings.with_values(announce=0.5), tmp_path / "run")
     said = capsys.readouterr().err
     assert "frost line, at layer4.0" in said
+    trainable, total = run.record["trainable_parameters"], run.record["parameters"]
+    assert f"{trainable - 291:,} of them train, and 291 of the head: {trainable:,} of {total:,}." in said
     assert re.search(r"layer3.0 +\S+ +frozen\n.*frost line.*\n +layer4.0 +\S+ +trains\n", said)
     assert re.search(r"240 activations are kept: \d+ MiB. Less than a minute for 2 epochs", said)
     assert "Validation passed 50.00% after" in said

@@ -71,8 +71,12 @@ def models() -> None:
 
 
 @app.command()
-def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and compiled graphs.")] = False) -> None:
-    """Show the size of the feature cache, or clear it."""
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete all of it, unless something is being trained or inspected.")
+    ] = False,
+) -> None:
+    """Show the cache (features, teachers' answers, compiled graphs), or clear it, with unpacked models and self-tests' records."""
     from frostline import show_lists
 
     show_lists.cleared() if clear else show_lists.cache()

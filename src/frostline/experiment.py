@@ -38,7 +38,7 @@ from frostline.run_folder import cannot_write
 from frostline.runs import Run
 from frostline.speed import speed_of
 from frostline.stopping import StopRule
-from frostline.trained import Trained, licences_of
+from frostline.trained import Trained, licences_of, on_validation, predicted
 from frostline.verified import ROW_ORDER
 
 
@@ -218,7 +218,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "architecture": trained.architecture,
         "settings": chosen,
         "training": timeless,
-        "scores": {"validation": stated(_in_the_datas_order(trained, splits))},
+        "scores": {"validation": stated(on_validation(trained, splits))},
         "licences": licences_of(trained.architecture, splits.record, teacher),
         **({} if teacher.get("knows_seen", True) else {"knows_seen": False}),
         "data": {
@@ -265,29 +265,18 @@ def _how_sure(run: Run) -> dict[str, Any]:
 
 
 def _judge_stage(trained: Trained, splits: Splits, run: Run, folder: Path, suffix: str = "") -> float | None:
-    _keep(f"validation{suffix}", _in_the_datas_order(trained, splits), run)
+    _keep(f"validation{suffix}", on_validation(trained, splits), run)
     if splits.test is None:
         return None
     with run.timing("test"):
         card, graph = read_model(folder)
         runner = make_runner(graph, folder, card.values, card.precision)
         probabilities = trained.judge(runner, splits.test)
-    scores = _keep(f"test{suffix}", Predictions(*_columns(splits.test, probabilities)), run, trained.notes)
+    scores = _keep(f"test{suffix}", predicted(splits.test, probabilities), run, trained.notes)
     low, high = scores["interval"]
     stage = f" of the {suffix[1:]} stage" if suffix else ""
     say(f"Test accuracy{stage} {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, n = {scores['n']:,}).", "bold")
     return float(scores["accuracy"])
-
-
-def _in_the_datas_order(trained: Trained, splits: Splits) -> Predictions:
-    """The validation predictions: training has an order of its own; what is kept stands in the data's, as its fingerprint does."""
-    rows, p = trained.validation
-    order = np.argsort(rows)
-    return Predictions(*_columns(splits.validation.take(rows[order]), p[order]))
-
-
-def _columns(images: Any, probabilities: Any) -> tuple[Any, ...]:
-    return images.ids, images.labels, np.asarray(probabilities, np.float32), images.classes, images.digests
 
 
 def _keep(name: str, predictions: Predictions, run: Run, notes: Sequence[str] = ()) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Plan:
 
     Attributes:
         parts: blocks of the network, from the input to the features.
+        head: parameters of the head, all of which train.
         rows: activations that are kept; 0 on the live path.
         stored: bytes they take.
         below_speed: images per second of the frozen part, as just timed.
@@ -50,6 +51,7 @@ class Plan:
     """
 
     parts: tuple[Part, ...]
+    head: int
     rows: int
     stored: int
     below_speed: float
@@ -62,7 +64,7 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
     line, n, m = below.line, len(splits.train), len(splits.validation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        above, trained = _above_speed(below, settings, len(splits.classes))
+        above, trained, head = _above_speed(below, settings, len(splits.classes))
     rows = n * views + m * settings.views if views else 0
     lower = _below_speed(below)
     epoch = n / above + m * settings.views / (3 * above)  # forward alone takes about a third of forward and backward
@@ -71,7 +73,7 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
     else:
         seconds = (n + m) * settings.views / lower + settings.epochs * (epoch + (n + m * settings.views) / lower)
     width = int(np.prod(line.shape)) * (4 if settings.feature_dtype == "float32" else 2)
-    return Plan(_parts(below, trained), rows, rows * width, lower, above, seconds)
+    return Plan(_parts(below, trained), head, rows, rows * width, lower, above, seconds)
 
 
 def _parts(below: Below, trained: set[int]) -> tuple[Part, ...]:
@@ -101,8 +103,8 @@ def _below_speed(below: Below) -> float:
     return BLOCKS * runner.batch / (time.monotonic() - started)
 
 
-def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float, set[int]]:
-    """Images per second of a training step without the optimizer's, and the identities of the parameters that train."""
+def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float, set[int], int]:
+    """Images per second of a training step without the optimizer's, identities of what trains, and how many the head has."""
     line, device = below.line, pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     batch = min(settings.batch_size, 64)
@@ -128,7 +130,7 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
     for name, value in network.named_buffers():
         value.copy_(statistics[name])
     network.zero_grad(set_to_none=True)
-    return batch / (time.monotonic() - started), trained
+    return batch / (time.monotonic() - started), trained, sum(parameter.numel() for parameter in head.parameters())
 
 
 def say_plan(plan: Plan, below: Below, settings: Settings) -> None:
@@ -138,7 +140,10 @@ def say_plan(plan: Plan, below: Below, settings: Settings) -> None:
         say(note)
     total, trained = sum(part.parameters for part in plan.parts), sum(part.trained for part in plan.parts)
     shape = "×".join(map(str, line.shape))
-    say(f"{below.loaded.name}: {total:,} parameters, {trained:,} of them train, and the head.")
+    say(
+        f"{below.loaded.name}: {total:,} parameters, {trained:,} of them train, and {plan.head:,} of the head: "
+        f"{trained + plan.head:,} of {total + plan.head:,}."
+    )
     frozen = True
     for part in plan.parts:
         if frozen and part.trained:

@@ -1,7 +1,8 @@
 """Named experiments. Each docstring gives the command, the minutes and the accuracy, with n and the 95 % interval, where measured.
 
-All figures: CIFAR-10, official training images, the reference half of the test set (n = 5,000), two AVX-512 cores with bf16;
-``results/recipes.csv`` has the rows they come from. "Not measured" means that the weights were not at hand.
+All figures but those of digits: CIFAR-10, official training images, a fixed half of the test set (n = 5,000), two AVX-512 cores
+with bf16; pretrained ones with the weights of Keras' applications (DenseNet169) and of Google (MobileNetV2). The rows are in
+``results/recipes.csv`` and ``results/finetuned.csv``. "Not measured": the weights were not at hand, or nobody has run it yet.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FINETUNE: dict[str, Any] = {
 def densenet169_frozen() -> Settings:
     """``frostline train cifar10 --recipe densenet169-frozen``: DenseNet169 at 128, logistic regression.
 
-    6 minutes; 92.0 % (91.2 to 92.7, one seed); with ``--views 2`` 12 minutes, 92.4 % (91.6 to 93.1, one seed).
+    6 minutes; 92.0 % (91.2 to 92.7, one seed); with ``--views 2`` 14 minutes, 92.4 % (91.6 to 93.1, one seed).
     """
     return Settings(backbone="densenet169")
 
@@ -157,7 +158,7 @@ def fast_95() -> Settings:
 
 
 def fast_96() -> Settings:
-    """``frostline train cifar10 --recipe fast-96``: a network four times as wide and deeper. Not measured."""
+    """``frostline train cifar10 --recipe fast-96``: a network twice as wide and deeper. Not measured."""
     return Settings(**{**_FAST, "network": "fast-large", "shift": 4}, epochs=40, cutout=12)
 
 

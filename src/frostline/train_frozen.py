@@ -19,6 +19,7 @@ from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_sto
 from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
 from frostline.inside import check_unseen, seen_by
+from frostline.models.heads import make_head
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
@@ -37,6 +38,16 @@ def _say_unused(settings: Settings) -> None:
     changed = [name for name in _STEPWISE if getattr(settings, name) != getattr(plain, name)]
     if changed and not settings.head.startswith("dense"):
         say(f"A {settings.head} head is fitted, not trained: {', '.join(changed)} without effect.", "yellow")
+
+
+def _say_counts(frozen: Frozen, settings: Settings, classes: int) -> None:
+    """What is frozen and what is fitted."""
+    if settings.head.startswith("dense"):
+        head = sum(parameter.numel() for parameter in make_head(settings.head, frozen.width, classes).parameters())
+    else:
+        head = (frozen.width + 1) * classes
+    name, frozen_ones = frozen.loaded.name, frozen.loaded.parameters
+    say(f"{name}: {frozen_ones:,} parameters, all frozen; {head:,} of the {settings.head} head are fitted.")
 
 
 def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -> Trained:
@@ -61,6 +72,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         frozen = freeze(settings, splits.train.size)
     for note in frozen.notes:
         say(note)
+    _say_counts(frozen, settings, len(splits.classes))
     with run.timing("features"):
         dtype, caches, found = extracted(frozen, splits, settings, run, stop)
     if found.reason:

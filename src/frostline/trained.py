@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline import engine
-from frostline.data.imageset import ImageSet
+from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
 from frostline.model_card import UNKNOWN, licence_of
+from frostline.predictions import Predictions
 from frostline.preprocess import Preprocess
 from frostline.progress import stage
 
@@ -65,6 +66,18 @@ def judged_by_graph(preprocess: Preprocess) -> Callable[[Any, ImageSet], NDArray
         return np.concatenate(parts)
 
     return judge
+
+
+def predicted(images: ImageSet, probabilities: NDArray[Any]) -> Predictions:
+    """Predictions of the rows of a set, in its order, of (N, K) probabilities."""
+    return Predictions(images.ids, images.labels, np.asarray(probabilities, np.float32), images.classes, images.digests)
+
+
+def on_validation(trained: Trained, splits: Splits) -> Predictions:
+    """The validation predictions: training has an order of its own; what is kept stands in the data's, as its fingerprint does."""
+    rows, p = trained.validation
+    order = np.argsort(rows)
+    return predicted(splits.validation.take(rows[order]), p[order])
 
 
 def licences_of(

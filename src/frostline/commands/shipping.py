@@ -62,7 +62,7 @@ def import_(
     output_name: Annotated[str, typer.Option(help="Which of several outputs.")] = "",
     licence: Annotated[str, typer.Option(help="Of its weights, for the card.")] = "unknown",
     data: Annotated[str | None, typer.Option(help=f"Judge it on this and write a run: {DATA_HELP}.")] = None,
-    split: Annotated[str, typer.Option(help="Of the data: train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="Of the data: test.")] = "test",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --data: replace the run in --out, once judged.")] = False,
 ) -> None:
     """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
