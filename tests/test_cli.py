@@ -306,6 +306,17 @@ def test_train_does_not_replace_a_finished_run(run, trained, data):
     Run.open(trained[0]).verify()
 
 
+def test_a_finished_run_is_shown_where_it_should_go_on(run, trained):
+    before = (trained[0] / "run.json").read_bytes()
+    code, out, err = run("train", "--resume", trained[0])
+    assert code == 0
+    assert "is finished: nothing is left to train" in err
+    assert "Type next:" in out
+    assert (trained[0] / "run.json").read_bytes() == before
+    code, _, err = run("train", "--resume", trained[0], "--set", "lr=0.5")
+    assert (code, "lr: " in err) == (2, True)
+
+
 # evaluate
 
 

@@ -12,8 +12,7 @@ from frostline.errors import UserError
 from frostline.inside import BACKBONE
 from frostline.progress import say
 from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, FINETUNE, RECIPES, recipe
-from frostline.run_folder import interrupted
-from frostline.runs import DATA, MANIFEST, SETTINGS, Run
+from frostline.runs import DATA, SETTINGS, Run
 
 #: Settings that only a pretrained network has a use for, and that only one from random weights has.
 _ONLY: dict[str, tuple[str, ...]] = {"frozen": ("backbone", "weights", "head", "train_from"), "scratch": ("network",)}
@@ -128,13 +127,16 @@ def resumed(
     be it by Ctrl-C, begins anew, with what was cached.
 
     Raises:
-        UserError: no run that can go on, other data, or changed settings, which are listed.
+        UserError: no run, other data, or changed settings, which are listed.
     """
     run = Run(folder)
-    finished = (folder / MANIFEST).exists() and not run.checkpoints_folder.is_dir() and not interrupted(folder)
-    if finished or not (folder / DATA).is_file() or not (folder / SETTINGS).is_file():
-        received = "a finished run" if finished else "no run, or one that was stopped before it had read its data"
-        raise UserError(f"There is nothing to resume in {folder}.", expected="a run that was interrupted", received=received)
+    if not (folder / DATA).is_file() or not (folder / SETTINGS).is_file():
+        raise UserError(
+            f"There is nothing to resume in {folder}.",
+            expected="a run that was interrupted",
+            received="no run, or one that was stopped before it had read its data",
+            hint="the command that it began with",
+        )
     source = str(run.read(DATA)["source"])
     if data is not None and data != source:
         raise UserError("A run goes on with the data it began with.", expected=source, received=data)

@@ -89,6 +89,11 @@ def interrupted(folder: Path) -> bool:
         return False
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a run in this folder has come to its end, so that there is nothing to go on with."""
+    return (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).is_dir() and not interrupted(folder)
+
+
 def lock(folder: Path) -> int:
     """Mark the folder as a run and keep it locked for as long as the handle is open; a killed process leaves no lock."""
     try:

@@ -63,6 +63,9 @@ def train(
     """Train a classifier on labelled images, judge it on the test split, and save it."""
     from frostline import choosing, experiment, show
     from frostline.config import parse_gigabytes, parse_seconds
+    from frostline.progress import say
+    from frostline.run_folder import is_finished
+    from frostline.runs import Run
 
     if data is None and resume is None:
         raise typer.BadParameter("Missing data to train on (or --resume RUN).")
@@ -81,6 +84,10 @@ def train(
     asked |= {"unknown_as_wrong": unknown_as_wrong or None}
     asked |= {"exclude": _text(exclude), "relabel": _text(relabel)}
     data, settings = choosing.asked_for(data, resume, config, set_ or [], asked)
+    if resume is not None and is_finished(resume):
+        say(f"{resume} is finished: nothing is left to train.")
+        show.finished(Run.open(resume), data)
+        return
     if seeds is not None:
         from frostline.repeat import train_seeds
 
