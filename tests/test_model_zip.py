@@ -60,6 +60,26 @@ def test_it_predicts_what_the_directory_predicts(folder, packed):
         assert way.seen() == {b"x" * 16}
 
 
+@pytest.mark.parametrize("own_entry", [False, True])
+def test_a_folder_that_was_packed_whole(folder, packed, tmp_path, own_entry):
+    contents = [(f"model/{name}", data) for name, data in entries(packed).items()]
+    path = written(tmp_path / "whole.zip", [("model/", b""), *contents] if own_entry else contents)
+    images = drawn_images(5, 8, 8)
+    np.testing.assert_array_equal(Predictor(path).predict(images), Predictor(folder).predict(images))
+
+
+@pytest.mark.parametrize("top", ["../", "./", "/", "a/b/", "a\\"])
+def test_of_other_folders_nothing_is_taken(packed, tmp_path, top):
+    path = written(tmp_path / "odd.zip", [(top + name, data) for name, data in entries(packed).items()])
+    with pytest.raises(UserError, match="not safe to unpack"):
+        unpacked(path)
+    mixed = written(
+        tmp_path / "mixed.zip", [("model/" + name if i else name, data) for i, (name, data) in enumerate(entries(packed).items())]
+    )
+    with pytest.raises(UserError, match="not safe to unpack"):
+        unpacked(mixed)
+
+
 def test_it_is_unpacked_once(packed):
     first = unpacked(packed)
     before = (first / "model.json").stat().st_mtime_ns

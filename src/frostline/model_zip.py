@@ -80,11 +80,11 @@ def _vanishing() -> Path:
     return folder
 
 
-def _entries(path: Path) -> list[zipfile.ZipInfo]:
-    """What the ZIP says it holds, checked before anything is unpacked."""
+def _entries(path: Path) -> list[tuple[zipfile.ZipInfo, str]]:
+    """What the ZIP says it holds, checked before it is unpacked: each entry, and its name without the one folder they may share."""
     try:
         with zipfile.ZipFile(path) as packed:
-            entries = packed.infolist()
+            entries = _without_their_folder(packed.infolist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is no packed model.",
@@ -96,8 +96,17 @@ def _entries(path: Path) -> list[zipfile.ZipInfo]:
     return entries
 
 
-def _problem(entries: Sequence[zipfile.ZipInfo]) -> str:
+def _without_their_folder(entries: list[zipfile.ZipInfo]) -> list[tuple[zipfile.ZipInfo, str]]:
+    """Who packs a folder, and not what is in it, has its name before every other."""
     names = [entry.filename for entry in entries]
+    top = next((name.partition("/")[0] for name in names if "/" in name), "") + "/"
+    if top in ("/", "./", "../") or CARD in names or not all(name.startswith(top) for name in names):
+        return list(zip(entries, names, strict=True))
+    return [(entry, name.removeprefix(top)) for entry, name in zip(entries, names, strict=True) if name != top]
+
+
+def _problem(named: Sequence[tuple[zipfile.ZipInfo, str]]) -> str:
+    entries, names = [entry for entry, _ in named], [name for _, name in named]
     if strange := [ascii(name) for name in names if name not in NAMES]:
         return f"entries that no model has: {few(strange)}"
     if len(set(names)) < len(names):
@@ -112,12 +121,12 @@ def _problem(entries: Sequence[zipfile.ZipInfo]) -> str:
     return f"{total:,} bytes unpacked, at most {MOST_BYTES:,} are taken" if total > MOST_BYTES else ""
 
 
-def _unpack(path: Path, entries: Sequence[zipfile.ZipInfo], folder: Path) -> Path:
+def _unpack(path: Path, entries: Sequence[tuple[zipfile.ZipInfo, str]], folder: Path) -> Path:
     """Write the entries, whose names were checked, as plain files; no more bytes than they were said to have."""
     try:
         with zipfile.ZipFile(path) as packed:
-            for entry in entries:
-                with packed.open(entry) as stream, open(folder / entry.filename, "xb") as out:
+            for entry, name in entries:
+                with packed.open(entry) as stream, open(folder / name, "xb") as out:
                     left = entry.file_size
                     while chunk := stream.read(_CHUNK):
                         if (left := left - len(chunk)) < 0:
