@@ -61,6 +61,31 @@ def test_lower_and_upper_are_the_whole(name, where, first, shape):
     assert below | above == {id(parameter) for parameter in whole.parameters()}
 
 
+#: Others of timm, none of which is in the table: families of their own, and the side at which they are cut.
+OTHERS = [
+    *((name, 64) for name in ("regnety_002", "mobilenetv4_conv_small", "repvgg_a0", "ghostnet_100", "edgenext_xx_small")),
+    *((name, 64) for name in ("lcnet_050", "resnet10t", "mobilevit_xxs", "rexnet_100", "fastvit_t8", "pvt_v2_b0", "densenet121")),
+    *((name, 224) for name in ("deit_tiny_patch16_224", "mixer_s32_224")),
+    pytest.param("swin_tiny_patch4_window7_224", 224, marks=pytest.mark.slow),
+    pytest.param("maxvit_rmlp_pico_rw_256", 256, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "side"), OTHERS)
+def test_any_network_of_timm_with_stages_is_cut_at_its_last_one_and_before_its_first_layer(name, side):
+    with seeded(0):
+        whole = FeatureNetwork(build(f"timm:{name}", (side, side))).eval()
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    last = str(len(whole.network.feature_info) - 1)
+    for where, shape in ((last, None), ("all", (3, side, side))):
+        line = cut(whole, where, (side, side), f"timm:{name}")
+        with torch.inference_mode():
+            for found, wanted in zip(line.upper(line.lower(images)), whole(images), strict=True):
+                torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        assert shape in (None, line.shape)
+        assert bool(list(line.lower.parameters())) == (where != "all")
+
+
 @pytest.mark.parametrize(("name", "where", "shape"), [(name, where, shape) for name, where, _, shape in CUTS if where != "all"])
 def test_gradients_above_the_line_are_the_losss_slope(name, where, shape):
     """In double precision, along a drawn direction through all that trains, from both sides."""
