@@ -79,6 +79,7 @@ def test_the_page_of_commands_is_the_commands_own_help():
     assert (ROOT / "docs" / "cli.md").read_text("utf-8") == script.page(), "run `make docs`"
 
 
+@pytest.mark.slow
 def test_the_quick_start_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     notebook = nbformat.read(ROOT / "docs" / "quickstart.ipynb", 4)

@@ -93,6 +93,7 @@ def test_from_scratch(folders, tmp_path):
     assert {"curves.png", "confusion_test.png", "confusion_validation.png"} <= drawn
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_leaves_a_finished_run(folders, tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("no such font")
@@ -104,6 +105,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_a_finished_run(folders, tmp_path,
     assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["curves.png"]
 
 
+@pytest.mark.slow
 def test_the_cache_is_not_cleared_under_a_training(folders, cache_folder, tmp_path, monkeypatch):
     real = Run.add_history
 
@@ -124,6 +126,7 @@ def test_tensorboard_is_looked_for_before_training(folders, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_pictures_and_card_name_the_network_where_it_is_not_the_recipe_s(folders, tmp_path, figures):
     settings = SCRATCH.with_values(recipe="cnn-digits")
     run = train(folders, settings, tmp_path / "run")
@@ -269,7 +272,7 @@ def test_training_from_scratch_never_reads_test_and_a_finished_run_is_replaced_o
     assert not (tmp_path / "run" / "history.csv").exists()
 
 
-@pytest.mark.parametrize("kind", ["frozen", "scratch"])
+@pytest.mark.parametrize("kind", ["frozen", pytest.param("scratch", marks=pytest.mark.slow)])
 def test_a_test_image_of_another_size_changes_no_model(kind, first, folders, frozen, cached, tmp_path):
     settings = frozen.with_values(views=2) if kind == "frozen" else SCRATCH
     shutil.copytree(folders, tmp_path / "data")
@@ -357,6 +360,7 @@ def test_stop_at_leaves_a_finished_model_of_what_was_seen(folders, frozen, tmp_p
     assert len(verified(Run.open(run.folder), "validation")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_a_stopped_run_is_continued_from_its_rows(folders, frozen, tmp_path):
     train(folders, frozen.with_values(budget=1e-3), tmp_path / "stopped")
@@ -389,6 +393,7 @@ def test_a_dense_head_is_trained_on_what_was_seen_when_extraction_ends_early(ear
     assert [row["steps"] for row in run.history() if "epoch" in row] == [seen // 8, 2 * seen // 8, 3 * seen // 8]
 
 
+@pytest.mark.slow
 def test_an_accuracy_reached_by_the_last_image_does_not_end_the_head_after_one_step(folders, frozen, tmp_path):
     run = train(folders, frozen.with_values(head="dense-c", epochs=2, batch_size=9, stop_at=0.1), tmp_path / "run")
     assert read_card(run.model_folder).values["training"]["train_images"] == 108
@@ -438,6 +443,7 @@ def test_photos(frozen, tmp_path):
     np.testing.assert_allclose(predictor.predict(paths), run.predictions("test").probabilities, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_other_arguments_beside_the_same_weights_make_another_network(folders, frozen, cached, tiny_weights, tmp_path):
     changed = tmp_path / "changed"
     shutil.copytree(tiny_weights, changed)

@@ -50,6 +50,7 @@ def test_a_mistake_leaves_no_folder(data, tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_repeated_command_does_not_delete_what_can_go_on(data, tmp_path, without_pictures):
     train(data, SCRATCH, tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()

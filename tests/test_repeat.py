@@ -56,6 +56,7 @@ def test_finished_runs_with_other_settings_are_not_taken_for_these(settings, tmp
         train_seeds(data, settings.with_values(views=2), 2, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_an_error_and_stays(settings, tmp_path):
     data = tinted_folders(tmp_path / "data", ["a", "b"], 12)
     train_seeds(data, settings, 2, tmp_path / "out")
@@ -67,6 +68,7 @@ def test_a_damaged_run_is_an_error_and_stays(settings, tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "out" / "seed-4").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_without_a_test_split_there_is_nothing_to_compare(settings, tmp_path):
     splits = load_data(tinted_folders(tmp_path / "data", ["a", "b"], 12), settings.with_values(test="none"))
     with pytest.raises(UserError, match="no test split"):

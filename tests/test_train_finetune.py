@@ -85,6 +85,7 @@ def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
     assert [row["epoch"] for row in run.history() if "epoch" in row] == [1, 2]
 
 
+@pytest.mark.slow
 def test_only_what_is_above_the_line_has_changed(splits, settings, tmp_path):
     from safetensors.numpy import load_file
 
@@ -145,6 +146,7 @@ def _only_padding(splits):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "reason"), [({"budget": 0.001}, "budget"), ({"stop_at": 0.4}, "reached --stop-at 0.4")])
 def test_what_is_enough_before_the_upper_part_trains_leaves_the_heads_model(splits, settings, tmp_path, values, reason):
     run = train(splits, settings.with_values(**values), tmp_path / "run")
@@ -269,6 +271,7 @@ def test_what_cannot_change_is_refused(splits, settings, tmp_path):
         train(splits, settings.with_values(train_from="head", mirror=True), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_first_whole_epoch_leaves_a_run_that_goes_on(splits, settings, tmp_path, monkeypatch, capsys):
     settings, whole = settings.with_values(epochs=1), train(splits, settings.with_values(epochs=1), tmp_path / "whole")
     real = Run.timing
@@ -366,6 +369,7 @@ def test_killed_before_the_first_epoch_a_run_begins_anew_with_what_is_cached(spl
     assert train(splits, saved, tmp_path / "cut", resume=True).scores("test")["n"] == 30
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_data_and_is_left_as_it_is(splits, settings, tmp_path, monkeypatch):
     with killed(monkeypatch, Run, "write_predictions"):
         train(splits, settings, tmp_path / "cut")
@@ -376,6 +380,7 @@ def test_a_run_does_not_go_on_with_other_data_and_is_left_as_it_is(splits, setti
     assert {path: path.read_bytes() for path in (tmp_path / "cut").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_record_compares_the_stages(splits, settings, tmp_path, capsys):
     run = train(splits, settings, tmp_path / "run")
     stages = run.record["stages"]["head"]

@@ -29,13 +29,14 @@ def splits(tmp_path_factory):
     return load_data(root, SETTINGS)
 
 
-@pytest.mark.parametrize("views", [1, 2, 6])
+@pytest.mark.parametrize("views", [*(pytest.param(views, marks=pytest.mark.slow) for views in (1, 2)), 6])
 def test_validation_is_predicted_as_the_saved_model_predicts(splits, tmp_path, views):
     run = train(splits, SETTINGS.with_values(views=views), tmp_path / "run")
     chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
     np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_epochs_are_told_apart_by_one_view_alone(splits, tmp_path):
     one, six = (train(splits, SETTINGS.with_values(views=views), tmp_path / f"{views}") for views in (1, 6))
     rows = [[(row["validation_accuracy"], row["validation_loss"]) for row in run.history()] for run in (one, six)]
@@ -88,6 +89,7 @@ def test_a_network_for_one_size_cannot_grow(splits, tmp_path):
     assert "fast-small" in raised.value.hint
 
 
+@pytest.mark.slow
 def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):
     values = {"network": "fast-small", "optimizer": "muon", "lr": 0.1, "momentum": 0.6, "alternate": True, "shift": 2, "views": 6}
     settings = SETTINGS.with_values(**values, epochs=3, rates=("head.*=0.1", "*.bias=0.1", "*=1"))

@@ -87,7 +87,8 @@ def test_networks_from_scratch(name, tmp_path):
     assert_same(path, drawn_images(3, 16, 16))
 
 
-FEW, MORE = ["test_resnet", "test_convnext", "test_vit"], ["test_efficientnet", "test_efficientnet_gn", "test_vit4", "test_byobnet"]
+FEW = ["test_convnext"]
+MORE = ["test_resnet", "test_vit", "test_efficientnet", "test_efficientnet_gn", "test_vit4", "test_byobnet"]
 
 
 @pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])

@@ -60,6 +60,7 @@ LARGE = (
     "resnet50",
     "convnext-tiny",
     "vgg16",
+    "resnet50v2",
 )
 
 

@@ -28,6 +28,7 @@ def trained(compile, sizes):
     return fit(network, batches, ArrayBatches(pixels, labels, 32, **common), settings=settings), network
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_compiled_steps_train_as_others_do():
     torch._dynamo.reset()

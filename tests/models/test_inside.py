@@ -139,6 +139,7 @@ def test_it_is_not_judged_on_what_it_has_seen(shipped):
             frostline.evaluate("inside", data, split)
 
 
+@pytest.mark.slow
 def test_as_a_backbone_it_needs_no_download(shipped, tmp_path):
     other = tinted_folders(tmp_path / "other", ["x", "y"], 30, start=500)
     assert at_hand("cifar-fast")

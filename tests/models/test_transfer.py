@@ -86,7 +86,9 @@ def test_any_network_of_timm_with_stages_is_cut_at_its_last_one_and_before_its_f
         assert bool(list(line.lower.parameters())) == (where != "all")
 
 
-@pytest.mark.parametrize(("name", "where", "shape"), [(name, where, shape) for name, where, _, shape in CUTS if where != "all"])
+@pytest.mark.parametrize(
+    ("name", "where", "shape"), [(name, where, shape) for name, where, _, shape in CUTS if where not in ("all", "block1")]
+)
 def test_gradients_above_the_line_are_the_losss_slope(name, where, shape):
     """In double precision, along a drawn direction through all that trains, from both sides."""
     whole, size = network(name)
