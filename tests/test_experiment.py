@@ -430,6 +430,7 @@ def test_ridge(folders, frozen, cached, tmp_path):
     assert training["refitted_on"].startswith("training and validation, 120 images")
 
 
+@pytest.mark.slow
 def test_photos(frozen, tmp_path):
     for name, height, width in (("a", 70, 90), ("b", 90, 70)):
         for split, start in (("train", 0), ("test", 300)):

@@ -31,6 +31,7 @@ def test_the_spread_is_students():
     assert found["standard_deviation"] == pytest.approx(np.std(values, ddof=1))
 
 
+@pytest.mark.slow
 def test_every_seed_is_a_run_and_what_is_done_is_not_done_again(settings, tmp_path, capsys):
     data = tinted_folders(tmp_path / "data", ["a", "b", "c"], 12)
     summary = train_seeds(data, settings, 2, tmp_path / "out")

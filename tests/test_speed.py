@@ -21,6 +21,7 @@ def test_the_first_answer_warms_up_unless_it_is_the_only_one(monkeypatch: pytest
     assert speed._timed(lambda: None, 500) == [2.0]
 
 
+@pytest.mark.slow
 def test_a_run_records_how_fast_its_model_answers_outside_the_model(tmp_path: Path, without_pictures: None) -> None:
     tinted_folders(tmp_path / "data" / "train", ["a", "b"], 20)
     tinted_folders(tmp_path / "data" / "test", ["a", "b"], 5, start=500)

@@ -97,7 +97,8 @@ def test_only_what_is_above_the_line_has_changed(splits, settings, tmp_path):
         assert changed == trains, name
 
 
-@pytest.mark.parametrize("live", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("live", [False, True])
 def test_all_of_a_network_trains(splits, settings, tmp_path, live):
     from safetensors.numpy import load_file
 
