@@ -22,10 +22,10 @@ from frostline.config import Settings
 from frostline.data.imageset import Splits
 from frostline.experiment import load_data, trained_on
 from frostline.metrics import score
-from frostline.predictions import Predictions
 from frostline.recipes import recipe
-from frostline.runs import SETTINGS, Run
+from frostline.runs import Run
 from frostline.stopping import StopRule
+from frostline.trained import on_validation
 
 VALIDATION = 5000
 
@@ -43,7 +43,7 @@ def main() -> None:
     teacher = Run.open(asked.teacher)
     plain = recipe(asked.recipe).with_values(seed=asked.seed, validation_max=VALIDATION).with_assignments(asked.set)
     given = load_data(asked.data, plain)
-    check_apart(teacher, given, plain)
+    check_apart(teacher, given)
     splits = dataclasses.replace(given, test=None)
     base: dict[str, float] = {}
     for temperature in [*([] if asked.no_plain else [0.0]), *map(float, filter(None, asked.temperatures.split(",")))]:
@@ -58,23 +58,17 @@ def main() -> None:
         append_rows("taught", [{**row, "teacher_digest": teacher.record["model_digest"], "versions": versions()}])
 
 
-def check_apart(teacher: Run, splits: Splits, settings: Settings) -> None:
+def check_apart(teacher: Run, splits: Splits) -> None:
     """End where the teacher was trained on images by which its student is to be judged."""
-    own = Settings().with_values(**teacher.read(SETTINGS))
-    same = (own.seed, own.validation_max, own.validation_fraction)
-    if same != (settings.seed, settings.validation_max, settings.validation_fraction):
-        raise SystemExit(f"the teacher's validation images are others: it has seed, validation_max and validation_fraction {same}")
     if teacher.predictions("validation").fingerprint != splits.validation.fingerprint:
-        raise SystemExit("the teacher's validation images are others")
+        raise SystemExit(f"the teacher's validation images are others: train it with validation_max={VALIDATION} and the same seed")
 
 
 def trained(splits: Splits, settings: Settings) -> dict[str, Any]:
     """Scores on validation, and what it took."""
     with tempfile.TemporaryDirectory() as folder, Run.create(Path(folder) / "run") as run:
         made = trained_on(splits, settings, run, StopRule())
-        rows, log_p = made.validation
-        images = splits.validation.take(rows)
-        scores = score(Predictions(images.ids, images.labels, log_p, images.classes, images.digests))
+        scores = score(on_validation(made, splits))
         return {
             "validation_accuracy": scores["accuracy"],
             "validation_loss": round(scores["log_loss"], 4),

@@ -121,19 +121,22 @@ def test_test_images_choose_nothing(trained, tmp_path):
     with pytest.raises(UserError, match="Test images choose nothing"):
         exported(trained, tmp_path / "int8", split="test")
     alone = shutil.copytree(trained / "run" / "model", tmp_path / "alone")
+    (tmp_path / "data.json").write_text("[]")  # somebody else's
     with pytest.raises(UserError, match="takes ranges from images"):
         export(alone, "int8", tmp_path / "int8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8_form, "LEAST_JUDGED", 1000)
         with pytest.raises(UserError, match="too few validation images"):
             exported(trained, tmp_path / "int8")
-    assert [path.name for path in tmp_path.iterdir()] == ["alone"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "data.json"]
 
 
 def test_a_run_is_quantised_with_its_own_data_and_half_of_them_at_most_give_ranges(trained, quick, tmp_path, capsys):
     _, about = exported(trained, tmp_path / "int8", data=None, calibration=1000)
     assert about["calibration"] == (about["calibration"] + about["n"]) // 2 > 20
-    assert "which it was trained from" in capsys.readouterr().err
+    assert "those that it was trained from" in capsys.readouterr().err
+    with pytest.raises(UserError, match="one image at least"):
+        exported(trained, tmp_path / "none", calibration=0)
 
 
 def test_a_network_without_convolutions(tmp_path):

@@ -27,7 +27,7 @@ from frostline.paired import paired
 from frostline.predictions import Predictions
 from frostline.progress import say
 from frostline.records import json_record
-from frostline.runs import DATA, Run
+from frostline.runs import DATA, MANIFEST, Run
 from frostline.selftest import TOLERANCE
 from frostline.serve.predictor import Predictor
 from frostline.vino import ov
@@ -75,8 +75,9 @@ def write_int8(
     Raises:
         UserError: no data or too few, the test split, a model that cannot be quantised, too great a loss or too small a gain.
     """
+    if calibration < 1:
+        raise UserError("Ranges are taken from one image at least.", received=f"calibration={calibration}")
     source = Predictor(model)
-    data = data or _trained_on(Path(model))
     if source.graph is None or source.card.precision == "int8":
         raise UserError("This model cannot be quantised.", expected="one with a compiled graph in f32 or bf16")
     images = _images(source, data, split)
@@ -119,18 +120,17 @@ def say_int8(about: Mapping[str, Any]) -> None:
     )
 
 
-def _trained_on(model: Path) -> str | None:
-    """What the run that a model lies in was trained from; None where it lies in none."""
-    for folder in (model, model.parent):
-        if (folder / DATA).is_file() and (source := Run(folder).read(DATA).get("source")):
-            say(f"Quantised with validation images of {source}, which it was trained from.")
-            return str(source)
-    return None
+def _trained_on(source: Predictor) -> str:
+    """What the run that a model lies in was trained from."""
+    run = Run(source.folder.parent)
+    if run.model_folder != source.folder or not (run.folder / MANIFEST).is_file():
+        raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
+    data = str(run.read(DATA)["source"])
+    say(f"The data are those that it was trained from: {data}.")
+    return data
 
 
 def _images(source: Predictor, data: str | Path | None, split: str) -> ImageSet:
-    if data is None:
-        raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
     if split == "train":
         raise UserError(
             "Training images flatter the model: what 8 bits lose is not seen on them.",
@@ -143,10 +143,10 @@ def _images(source: Predictor, data: str | Path | None, split: str) -> ImageSet:
             expected="validation",
             received="test",
         )
-    images, _ = rows_of(source, data, split)
+    images, _ = rows_of(source, data or _trained_on(source), split)
     if len(images) < 2 * LEAST_JUDGED:
         raise UserError(
-            f"There are too few {images.name} images in {data}.",
+            f"There are too few {images.name} images.",
             expected=f"{2 * LEAST_JUDGED} at least, half of them to take ranges from",
             received=f"{len(images):,}",
         )

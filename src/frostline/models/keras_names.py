@@ -52,7 +52,7 @@ _COUNTS: dict[str, str] = {
 }
 
 
-#: Layers of all of it, the input among them.
+#: Layers of all of it, the input among them, built without weights (Keras gives EfficientNets of ImageNet's one more in front).
 _LAYERS = {
     "vgg16": 19,
     "resnet50": 175,

@@ -85,17 +85,12 @@ class Traced:
 
     def find(self, where: str, backbone: str) -> tuple[int, str]:
         """The first operation of what ``where`` names, and what there is to say about it."""
-        said = ""
-        path = where
-        if where == ALL:
-            return self.boundaries[0].index + 1, ""
-        if where.startswith("last:"):
-            path, said = self._last(where, backbone)
-            if path == ALL:
-                return self.boundaries[0].index + 1, said
-        elif where.isdigit():
+        path, said = self._last(where, backbone) if where.startswith("last:") else (where, "")
+        if path == ALL:
+            return self.boundaries[0].index + 1, said
+        if where.isdigit():
             return self._stage(int(where)), ""
-        else:
+        if path == where:
             by_keras = {name: timm for name, _, timm in reversed(keras_blocks(backbone))}
             stages = {name.partition("_block")[0]: timm for name, timm in by_keras.items() if name.startswith("conv")}
             path = (by_keras | stages).get(where, where)
