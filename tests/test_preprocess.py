@@ -163,6 +163,14 @@ def test_photos_are_reduced_as_pillow_reduces_them():
     np.testing.assert_array_equal(stored_image(pixels, preprocess()), wanted)
 
 
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("shape", [(90, 130), (7, 130), (9, 5), (21, 33)])
+def test_a_pillow_image_and_its_array_become_the_same(fit, shape):
+    pixels = drawn_images(1, *shape)[0]
+    made = preprocess(fit, (21, 33), crop=0.8)
+    np.testing.assert_array_equal(stored_image(Image.fromarray(pixels), made), stored_image(pixels, made))
+
+
 def test_antialiased():
     checks = np.indices((200, 200)).sum(0) % 2 * 255
     found = stored_image(np.repeat(checks[:, :, None], 3, 2).astype(np.uint8), preprocess(stored=(20, 20)))

@@ -1,8 +1,10 @@
 """The key, the identity of a request, its line in the log; CORS off."""
 
 import base64
+import io
 import json
 import logging
+import time
 
 import pytest
 from served import pictures, toy
@@ -104,6 +106,47 @@ def test_a_traceback_is_one_line():
     line = logs.JsonLines().format(record)
     assert "\n" not in line
     assert "ValueError" in json.loads(line)["error"]
+
+
+def said(level, text):
+    return logging.getLogger("x").makeRecord("x", level, "", 0, text, (), None)
+
+
+def together():
+    handler = logs.Together(stream := io.StringIO())
+    handler.setFormatter(logs.JsonLines())
+    return handler, stream
+
+
+def events(stream):
+    return [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+
+
+def test_lines_are_written_together_in_order_and_warnings_at_once(monkeypatch):
+    monkeypatch.setattr(logs, "TOGETHER_S", 3600)
+    handler, stream = together()
+    handler.handle(said(logging.INFO, "one"))
+    handler.handle(said(logging.INFO, "two"))
+    assert stream.getvalue() == ""
+    handler.handle(said(logging.WARNING, "three"))
+    assert events(stream) == ["one", "two", "three"]
+    handler.handle(said(logging.INFO, "four"))
+    handler.flush()  # as logging does when the program ends
+    assert events(stream)[3:] == ["four"]
+
+
+def test_a_line_alone_is_written_soon_and_many_do_not_pile_up(monkeypatch):
+    handler, stream = together()
+    handler.handle(said(logging.INFO, "alone"))
+    deadline = time.monotonic() + 30
+    while not stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert events(stream) == ["alone"]
+    monkeypatch.setattr(logs, "TOGETHER_S", 3600)
+    monkeypatch.setattr(logs, "MOST_TOGETHER", 3)
+    for text in "abcd":
+        handler.handle(said(logging.INFO, text))
+    assert events(stream) == ["alone", "a", "b", "c"]
 
 
 def test_other_pages_may_not_call_it_unless_told(predictor):

@@ -90,7 +90,7 @@ class Service:
         read = await self.readers.read(images, model.predictor.card.preprocess)
         good = [image for image in read if not isinstance(image, Refused)]
         self.metrics.images(read=len(good), refused=len(read) - len(good))
-        probabilities = iter(await model.batcher.submit(np.stack(good), claim) if good else ())
+        probabilities = iter(await model.batcher.submit(_block(good), claim) if good else ())
         return [image if isinstance(image, Refused) else next(probabilities) for image in read]
 
     async def answers(self, model: Model, images: Sequence[Sent], names: Sequence[str], wish: Wish, claim: Claim) -> list[Answer]:
@@ -146,3 +146,8 @@ class Service:
         for model in self.models.values():
             model.batcher.close()
         self.readers.close()
+
+
+def _block(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """(n, h, w, 3) of n images, one at least; a single one, as in nearly every request, is not copied."""
+    return images[0][None] if len(images) == 1 else np.stack(images)
