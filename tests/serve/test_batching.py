@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from toymodel import probabilities
 
 from frostline.drawn import drawn_images
 from frostline.serve.batching import MicroBatcher
-from frostline.serve.refusals import Overloaded
+from frostline.serve.refusals import Overloaded, Refused
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,54 @@ def test_every_request_gets_its_own_answer(predictor):
     assert sum(sizes) == 51
     assert max(sizes) == predictor.batch
     assert (batcher.claimed, batcher.waiting, batcher.computing) == (0, 0, 0)
+
+
+def test_what_a_thread_reads_joins_the_queue_by_itself(predictor):
+    batcher, seen = MicroBatcher(predictor), images(9)
+
+    async def all_of_them(pool):
+        return await asyncio.gather(*(batcher.read_and_submit(pool, lambda image=image: image) for image in seen))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = asyncio.run(all_of_them(pool))
+    np.testing.assert_allclose(np.concatenate(found), probabilities(seen), atol=1e-5)
+    batcher.close()
+    assert (batcher.waiting, batcher.computing) == (0, 0)
+
+
+def test_what_cannot_be_read_is_told_and_not_computed(predictor):
+    batcher, refused = MicroBatcher(predictor), Refused(400, "It is broken.")
+
+    def fails():
+        raise ZeroDivisionError
+
+    with ThreadPoolExecutor(1) as pool:
+        assert asyncio.run(batcher.read_and_submit(pool, lambda: refused)) is refused
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(batcher.read_and_submit(pool, fails))
+        batcher.close()
+        with pytest.raises(Overloaded):
+            asyncio.run(batcher.read_and_submit(pool, lambda: images(1)[0]))
+    assert batcher._thread is None
+
+
+def test_nobody_reads_for_whoever_has_gone(predictor):
+    batcher, read, gate = MicroBatcher(predictor), [], threading.Event()
+
+    async def gone_early(pool):
+        first = asyncio.ensure_future(batcher.read_and_submit(pool, lambda: (gate.wait() and read.append(1)) or images(1)[0]))
+        second = asyncio.ensure_future(batcher.read_and_submit(pool, lambda: read.append(2)))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        first.cancel()
+        await asyncio.wait([first, second])
+        gate.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(gone_early(pool))
+    assert read == [1]
+    batcher.close()
+    assert (batcher.waiting, batcher.computing) == (0, 0)
 
 
 def test_no_images_need_no_thread(predictor):

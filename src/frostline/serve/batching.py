@@ -7,15 +7,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.serve.predictor import Predictor
-from frostline.serve.refusals import Overloaded
+from frostline.serve.refusals import Overloaded, Refused
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
@@ -27,7 +28,7 @@ class _Job:
 
     images: Images
     found: Probabilities
-    future: Future[Probabilities] = field(default_factory=Future)
+    future: Future[Any] = field(default_factory=Future)
     next: int = 0
     answered: int = 0
 
@@ -126,7 +127,7 @@ class MicroBatcher:
         return await self._answered(stored)
 
     async def _answered(self, stored: Images) -> Probabilities:
-        job = _Job(stored, np.empty((len(stored), len(self.predictor.classes)), np.float32))
+        job = _Job(stored, self._room(len(stored)))
         if not len(stored):
             return job.found
         self._enqueue(job)
@@ -135,6 +136,38 @@ class MicroBatcher:
         except asyncio.CancelledError:
             self._drop(job)
             raise
+
+    async def read_and_submit(self, pool: Executor, read: Callable[[], Images | Refused]) -> Probabilities | Refused:
+        """As ``submit``, of one image (h, w, 3) that a thread of ``pool`` reads: from there it joins the queue by itself.
+
+        The event loop, which all requests share, hears of it when it is answered, and not before. Whoever calls holds the claim;
+        cancelling leaves out the reading where no thread has begun it.
+        """
+        answered: Future[Probabilities | Refused] = Future()
+        jobs: list[_Job] = []
+
+        def work() -> None:
+            try:
+                image = None if answered.cancelled() else read()
+                if isinstance(image, Refused) and answered.set_running_or_notify_cancel():
+                    answered.set_result(image)
+                elif image is not None and not isinstance(image, Refused) and not answered.cancelled():
+                    jobs.append(_Job(image[None], self._room(1), answered))
+                    self._enqueue(jobs[0])
+            except BaseException as error:
+                if not answered.done() and answered.set_running_or_notify_cancel():
+                    answered.set_exception(error)
+
+        pool.submit(work)
+        try:
+            return await asyncio.wrap_future(answered)
+        except asyncio.CancelledError:
+            for job in jobs:
+                self._drop(job)
+            raise
+
+    def _room(self, images: int) -> Probabilities:
+        return np.empty((images, len(self.predictor.classes)), np.float32)
 
     def _enqueue(self, job: _Job) -> None:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from frostline.serve.answers import Answer, answer
 from frostline.serve.batching import Claim, MicroBatcher
 from frostline.serve.metrics import Metrics
 from frostline.serve.predictor import Predictor
-from frostline.serve.reading import Readers, Sent
+from frostline.serve.reading import Readers, Sent, read_one
 from frostline.serve.refusals import Refused
 from frostline.serve.settings import ServeSettings
 
@@ -87,11 +88,20 @@ class Service:
 
     async def rows(self, model: Model, images: Sequence[Sent], claim: Claim) -> list[Row | Refused]:
         """Probabilities (K,) of each image, or why it could not be read; ``claim`` holds places for as many."""
+        if len(images) == 1:  # nearly every request
+            return [await self._row(model, images[0])]
         read = await self.readers.read(images, model.predictor.card.preprocess)
         good = [image for image in read if not isinstance(image, Refused)]
         self.metrics.images(read=len(good), refused=len(read) - len(good))
-        probabilities = iter(await model.batcher.submit(_block(good), claim) if good else ())
+        probabilities = iter(await model.batcher.submit(np.stack(good), claim) if good else ())
         return [image if isinstance(image, Refused) else next(probabilities) for image in read]
+
+    async def _row(self, model: Model, image: Sent) -> Row | Refused:
+        reading = partial(read_one, image, model.predictor.card.preprocess, self.settings.max_pixels)
+        found = await model.batcher.read_and_submit(self.readers.pool, reading)
+        refused = isinstance(found, Refused)
+        self.metrics.images(read=not refused, refused=refused)
+        return found if isinstance(found, Refused) else found[0]
 
     async def answers(self, model: Model, images: Sequence[Sent], names: Sequence[str], wish: Wish, claim: Claim) -> list[Answer]:
         """An answer for each image. Among several, one that cannot be used is an answer with its reason.
@@ -146,8 +156,3 @@ class Service:
         for model in self.models.values():
             model.batcher.close()
         self.readers.close()
-
-
-def _block(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """(n, h, w, 3) of n images, one at least; a single one, as in nearly every request, is not copied."""
-    return images[0][None] if len(images) == 1 else np.stack(images)
