@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,8 @@ class Answer:
 
 def best_classes(probabilities: NDArray[np.float32], classes: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:
     """The ``top`` likeliest of K classes with their probabilities (K,), best first; equals in the order of the classes."""
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    return tuple((classes[k], float(probabilities[k])) for k in order)
+    found = probabilities.tolist()
+    return tuple((classes[k], found[k]) for k in nlargest(top, range(len(found)), key=found.__getitem__))
 
 
 def is_sure(probabilities: NDArray[np.float32], sure_from: float | None) -> bool | None:

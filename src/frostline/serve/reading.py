@@ -33,7 +33,7 @@ def read_one(sent: Sent, preprocess: Preprocess, max_pixels: int) -> NDArray[np.
 
 
 class Readers:
-    """As many threads as there are cores; whatever waits for one of them holds encoded bytes only.
+    """A thread more than there are cores, for each waits for the interpreter at times; what waits for one holds encoded bytes only.
 
     Decoding needs memory for the whole image, so at most as many images as threads are decoded at any time.
     """
@@ -44,7 +44,7 @@ class Readers:
 
     def open(self) -> None:
         """Read again after ``close``."""
-        self.pool = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self.pool = ThreadPoolExecutor(cores() + 1, thread_name_prefix="decode")
 
     async def read(self, images: Sequence[Sent], preprocess: Preprocess) -> list[NDArray[np.uint8] | Refused]:
         """Each image read, in order. Cancelling leaves out those that no thread has begun."""
