@@ -1,6 +1,7 @@
 """What each option of the training craft does, on validation only: one option at a time over a plain training, several seeds.
 
     python bench/craft.py --data cifar10:FOLDER --weights-root FOLDER [--seeds 2] [--only finetune,live,scratch] [--images 10000]
+        [--options "noise .1,freezeout"]
 
 Two plain trainings on a part of the data: MobileNetV2 at 160 fine-tuned from its last block on (two cached views, 3 epochs; beside
 it its live path, which runs the whole network at every step), and ``cnn-small`` from scratch (20 epochs, mirror and shift). Test is
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--images", type=int, default=10_000, help="of training, drawn by the seed")
     parser.add_argument("--only", default="finetune,live,scratch")
+    parser.add_argument("--options", default="", help="of the trainings, beside the plain one; by default all")
     asked = parser.parse_args()
     weights = str(asked.weights_root / "mobilenetv2_100.imagenet")
     finetune = recipe("mobilenetv2-finetune").with_values(train_from="blocks.6", epochs=3, weights=weights)
@@ -90,7 +92,14 @@ def main() -> None:
         os.environ["FROSTLINE_HOME"] = home  # activations are computed once, and no option has them cheaper than another
         for name in asked.only.split(","):
             for seed in range(asked.seeds):
-                compare(name, *trainings[name], seed, asked)
+                plain, options = trainings[name]
+                compare(name, plain, chosen(options, asked.options), seed, asked)
+
+
+def chosen(options: dict[str, dict[str, Any]], names: str) -> dict[str, dict[str, Any]]:
+    """The plain training and the options of these names; all of them without names."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    return {name: values for name, values in options.items() if name == "plain" or not wanted or name in wanted}
 
 
 def compare(name: str, plain: Settings, options: dict[str, dict[str, Any]], seed: int, asked: argparse.Namespace) -> None:

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from judged import predictions
 
 from frostline.abstaining import (
+    NEVER,
     at_threshold,
     chosen_threshold,
     coverage_curve,
     judge_threshold,
+    stated_threshold,
     sure_from,
     threshold_for,
     thresholds,
@@ -86,6 +88,21 @@ def test_from_which_probability_on_answers_are_sure() -> None:
     assert sure_from(told, np.array([0, 0, 0, 0]), 0.9) == 0.0  # all are right: every answer is
     assert sure_from(told, np.array([1, 0, 0, 0]), 0.9) is None  # the surest is wrong: none is
     assert sure_from(told[:0], np.array([], np.int64), 0.9) is None
+
+
+def test_what_a_card_states_has_a_hundred_answers_behind_it() -> None:
+    told = np.tile([[0.9, 0.1]], (200, 1))
+    told[:150, 0] -= np.arange(150) / 1000
+    told[:, 1] = 1 - told[:, 0]
+    right = np.zeros(200, np.int64)
+    assert stated_threshold(told[:99], right[:99]) is None  # all are right, but there are few
+    assert stated_threshold(told, right) == 0.0
+    wrong = np.where(np.arange(200) < 60, 1, 0)[::-1].copy()  # the surest 60 are wrong
+    assert stated_threshold(told, wrong) == NEVER
+    few = np.where(told[:, 0] >= 0.89, 0, 1)  # right are 61, fewer than a hundred
+    assert stated_threshold(told, few) == NEVER
+    most = np.where(told[:, 0] >= 0.8, 0, 1)
+    assert stated_threshold(told, most) == pytest.approx(0.8, abs=0.002)
 
 
 def test_one_wanted_accuracy_is_chosen_on_validation_and_judged_elsewhere() -> None:

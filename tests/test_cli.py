@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import reported
 from drawing import encoded, put
 from PIL import Image
 from toymodel import write_toy
@@ -488,6 +489,23 @@ def test_compare_as_json(run, tmp_path):
     assert [(row["name"], row["accuracy"], row["n"]) for row in found["runs"]] == [("good", 1.0, 4), ("bad", 0.0, 4)]
     (pair,) = found["pairs"]
     assert (pair["only_a"], pair["only_b"], pair["p"]) == (4, 0, 0.125)
+
+
+def test_curves_against_time_need_no_test_images(run, tmp_path):
+    runs = [reported.finished_run(tmp_path / name, seed=seed, test=name == "b") for seed, name in enumerate("abc")]
+    code, out, err = run("compare", *runs, "--plot", "time", "--output", tmp_path / "plot.png")
+    assert (code, (tmp_path / "plot.png").exists()) == (0, True)
+    assert "Not judged on test images: a, c" in " ".join(err.split())
+    assert "b-recipe" in out
+    assert run("compare", *runs)[0] == 2
+
+
+def test_runs_judged_on_other_images_are_drawn_and_not_compared_in_pairs(run, tmp_path):
+    runs = [reported.finished_run(tmp_path / name, n=n) for name, n in (("a", 120), ("b", 90))]
+    code, out, err = run("compare", *runs, "--json", "--plot", "time", "--output", tmp_path / "plot.png")
+    assert (code, json.loads(out)["pairs"], (tmp_path / "plot.png").exists()) == (0, [], True)
+    assert "different test images" in " ".join(err.split())
+    assert run("compare", *runs)[0] == 2
 
 
 def test_compare_with_itself_is_refused(run, tmp_path):

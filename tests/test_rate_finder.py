@@ -5,7 +5,7 @@ from toyrows import points, settings
 
 from frostline.loop import fit
 from frostline.models.heads import make_head
-from frostline.rate_finder import STEPS, find_rate, steepest
+from frostline.rate_finder import STEPS, below_least, find_rate
 from frostline.stopping import StopRule
 from frostline.training import Training
 
@@ -33,22 +33,24 @@ def test_a_rate_is_found_and_set_and_the_network_is_as_before():
     assert found == find_rate(training(optimizer="adam"))
 
 
-def test_the_steepest_fall_before_the_least():
+def curve_of(rates, losses):
+    return [{"lr": float(rate), "loss": float(loss)} for rate, loss in zip(rates, losses, strict=True)]
+
+
+def test_half_the_rate_of_the_least_loss():
     rates = np.geomspace(1e-5, 1, 60)
-    losses = 2 - 1 / (1 + np.exp(-(np.arange(60) - 30) / 3))  # falls fastest at step 30
-    losses[:5] = [9, 5, 4, 3, 2.5]  # the first steps' noise
-    losses[50:] = 30
-    curve = [{"lr": rate, "loss": loss} for rate, loss in zip(rates, losses, strict=True)]
-    assert steepest(curve) == pytest.approx(rates[30])
+    losses = 1 + (np.arange(60) - 40) ** 2 / 1000
+    losses[:5] = [0.1, 5, 4, 3, 2.5]  # the first steps' noise
+    assert below_least(curve_of(rates, losses)) == pytest.approx(rates[40] / 2)
 
 
-@pytest.mark.parametrize("losses", [[], [1.0, 2.0, 3.0], list(range(40))])
+@pytest.mark.parametrize("losses", [[], [1.0, 2.0, 3.0], list(range(40)), [3.0] * 40])
 def test_no_fall_is_no_rate(losses):
-    assert steepest([{"lr": 1.1**i, "loss": loss} for i, loss in enumerate(losses)]) is None
+    assert below_least(curve_of(1.1 ** np.arange(len(losses)), losses)) is None
 
 
 def test_where_the_loss_never_falls_the_rate_stays_and_it_is_said(capsys, monkeypatch):
-    monkeypatch.setattr("frostline.rate_finder.steepest", lambda curve: None)
+    monkeypatch.setattr("frostline.rate_finder.below_least", lambda curve: None)
     made = fit(make_head("dense-d", 3, 3), points(), points(50, 1, shuffle=False), settings=settings(lr=0.01, find_lr=True))
     assert "it stays 0.01" in capsys.readouterr().err
     assert made.history[-1]["lr"] == made.record()["lr_found"] == 0.01

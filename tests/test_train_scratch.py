@@ -1,5 +1,7 @@
 """Training from random weights: what validation was told is what the saved model says."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from frostline.experiment import load_data, train
 from frostline.models.cnn import make_network
 from frostline.recipes import BEST_SCRATCH, recipe
 from frostline.serve.predictor import Predictor
+from frostline.stopping import StopRule
 from frostline.train_scratch import batch_size
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -99,6 +102,44 @@ def test_a_fast_network_trains_judges_and_saves(splits, tmp_path):
     assert run.record["trainable_parameters"] < run.record["parameters"]
     again = train(splits, settings, tmp_path / "again")
     assert again.record["model_digest"] == run.record["model_digest"]
+
+
+def batches_of(splits, **values):
+    settings = recipe("fast-96").with_values(validation_max=20, device="cpu", **values)
+    return train_scratch._read(splits, settings, StopRule(budget_s=settings.budget or None))[1]
+
+
+def test_the_last_epoch_shows_whole_images_however_few_there_are(splits):
+    side = splits.train.size[0]
+    for epochs in (1, 2, 3):
+        batches = batches_of(splits, epochs=epochs, grow_from=side // 2, grow_share=1.0)
+        assert batches._size(epochs - 1) == (side, side)
+        assert epochs == 1 or batches._size(0) == (side // 2, side // 2)
+
+
+def test_a_budget_lets_images_grow_in_time(splits):
+    batches = batches_of(splits, epochs=10, grow_from=splits.train.size[0] // 2, budget=1e-9)
+    assert batches._size(0) == splits.train.size
+
+
+@pytest.mark.parametrize(("side", "shift", "cutout"), [(8, 2, 4), (12, 3, 6), (32, 4, 12), (64, 4, 12)])
+def test_squares_and_shifts_leave_something_of_small_images(side, shift, cutout, capsys):
+    fitting, notes = train_scratch._fitting(recipe("fast-96"), (side, side + 4))
+    assert (fitting.shift, fitting.cutout, len(notes)) == (shift, cutout, (shift < 4) + (cutout < 12))
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(note in said for note in notes)
+
+
+def test_mean_and_deviation_take_little_memory(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr(train_scratch, "COUNTED", 3 * 32 * 32 * 8)
+    tracemalloc.start()
+    mean, std = train_scratch._statistics(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)) / 255, atol=1e-4)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)) / 255, atol=1e-4)
+    assert peak < pixels.nbytes / 4
 
 
 @pytest.mark.slow

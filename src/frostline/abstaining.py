@@ -21,8 +21,10 @@ from frostline.predictions import Predictions
 #: Accuracies that people ask for.
 WANTED = (0.9, 0.95, 0.98, 0.99, 0.995)
 
-#: How often answers that a model calls sure must be right on validation.
-SURE = 0.99
+#: How often answers that a model calls sure must be right on validation, and how many of them there must be.
+SURE, LEAST_SURE = 0.99, 100
+#: The threshold of a model that is never sure.
+NEVER = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,20 @@ def sure_from(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64
         return 0.0
     found = threshold_for(_curve(told, right), accuracy)
     return None if found is None else float(found["threshold"])
+
+
+def stated_threshold(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float | None:
+    """What a model's card states as ``sure_from``: that for ``SURE`` on validation, (N, K) and (N,).
+
+    ``NEVER`` where no threshold has that, or only one that fewer than ``LEAST_SURE`` images reach; None where there are not as many
+    images: ten right answers of ten say little of the eleventh.
+    """
+    if len(labels) < LEAST_SURE:
+        return None
+    found = sure_from(probabilities, labels)
+    if found is None or (probabilities.max(axis=1).astype(np.float64) >= found).sum() < LEAST_SURE:
+        return NEVER
+    return found
 
 
 def chosen_threshold(validation: Predictions, wanted: float) -> float | None:

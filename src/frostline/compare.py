@@ -60,6 +60,20 @@ def distinct(runs: Sequence[Run]) -> None:
         known[place] = run.folder
 
 
+def tested(runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs that were judged on test images."""
+    return [run for run in runs if "test" in run.splits]
+
+
+def on_the_same_images(runs: Sequence[Run], split: str = "test") -> bool:
+    """Whether all runs were judged on the very same images.
+
+    Raises:
+        UserError: as ``table``.
+    """
+    return len({verified(run, split).fingerprint for run in runs}) < 2
+
+
 def _names(runs: Sequence[Run]) -> list[str]:
     """The runs' names; their folders where two have the same."""
     names = [run.name for run in runs]

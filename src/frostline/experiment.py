@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import frostline
-from frostline.abstaining import sure_from, thresholds
+from frostline.abstaining import stated_threshold, thresholds
 from frostline.artifact import make_runner, read_model, write_model
 from frostline.choosing import settled
 from frostline.config import NOT_OF_THE_MODEL, Settings
@@ -213,7 +213,7 @@ def _write(trained: Trained, splits: Splits, settings: Settings, run: Run, folde
         "views": trained.views,
         "temperature": trained.temperature,
         "precision": trained.precision,
-        "sure_from": sure_from(probabilities, labels),
+        "sure_from": stated_threshold(probabilities, labels),
         "label_sets": card_rows(np.asarray(probabilities, np.float32), labels),  # the numbers that the run's predictions keep
         "architecture": trained.architecture,
         "settings": chosen,

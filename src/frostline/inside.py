@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from frostline.data.imageset import ImageSet
+from frostline.data.imageset import ImageSet, Splits
 from frostline.errors import UserError
-from frostline.model_card import CARD, WEIGHTS, read_card, seen_digests
+from frostline.model_card import CARD, WEIGHTS, ModelCard, read_card, seen_digests
 from frostline.model_files import check_files
 
 #: What names the model in place of a folder, and the backbone made of it.
@@ -46,9 +46,19 @@ def checked() -> Path:
     return folder()
 
 
-def is_it(digest: str) -> bool:
-    """Whether a model of this digest is the one in the package, wherever its folder lies."""
-    return (place() / CARD).is_file() and digest == read_card(place()).digest
+def is_it(card: ModelCard) -> bool:
+    """Whether the model of this card is the one in the package, wherever its folder lies, or was made from it."""
+    return (place() / CARD).is_file() and read_card(place()).digest in (card.digest, card.values.get("made_from"))
+
+
+def refuse_seen(card: ModelCard, images: ImageSet, known: int, what: str, hint: str) -> None:
+    """Refuse to use the classifier inside, ``what`` says how, on images of which it has seen ``known``."""
+    if known and is_it(card):
+        raise UserError(
+            f"The classifier inside cannot be {what} images that it was trained on: {known:,} of these {len(images):,}.",
+            expected="images that it has not seen",
+            hint=hint,
+        )
 
 
 def in_8_bits(value: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float16]] | None:
@@ -96,6 +106,13 @@ def weights(model: Path) -> dict[str, NDArray[np.float32]]:
 def seen_by(backbone: str) -> set[bytes]:
     """Digests of the images that a backbone is known to have been trained on."""
     return seen_digests(checked()) if backbone == BACKBONE else set()
+
+
+def check_splits_unseen(splits: Splits, backbone: str) -> None:
+    """As ``check_unseen``, of validation and test."""
+    for images in (splits.validation, splits.test):
+        if images is not None:
+            check_unseen(images, backbone)
 
 
 def check_unseen(images: ImageSet, backbone: str) -> None:

@@ -86,12 +86,7 @@ def rows_to_judge(
         return images, {**about, "seen_in_training": None}
     seen = predictor.seen()
     known = int(images.among(seen).sum())
-    if known and inside.is_it(predictor.card.digest):
-        raise UserError(
-            f"The classifier inside cannot be judged on images that it was trained on: {known:,} of these {len(images):,}.",
-            expected="images that it has not seen, such as CIFAR-10's test images",
-            hint="--split test",
-        )
+    inside.refuse_seen(predictor.card, images, known, "judged on", "--split test")
     if known:
         say(f"{known:,} of these {len(images):,} images were seen in training: these scores flatter the model.", "yellow")
     return images, {**about, "seen_in_training": known}

@@ -39,7 +39,7 @@ class ModelCard:
         views: how many of ``data.views.SERVED`` are averaged: 1, 2 with the mirror image, or 6.
         temperature: divides the averaged log-probabilities; fitted on validation, already in the graph.
         precision: "bf16", "f32" or "int8": what the model was measured in.
-        sure_from: the probability from which on 99 % of the answers were right on validation; None: not known, or there is none.
+        sure_from: the probability from which on 99 % of the answers were right on validation; 1: none is sure; None: not known.
         label_sets: the threshold of label sets for each coverage that can be promised, coverage → threshold (see ``conformal``);
             empty in cards older than these, and where validation gave none.
         licences: of the pretrained "weights" and of the "data", as they were stated; "unknown" where they were not.

@@ -1,7 +1,9 @@
-"""The learning-rate range test: a short training whose rate grows from step to step, and the rate at which its loss fell fastest.
+"""The learning-rate range test: a short training whose rate grows from step to step, and where its loss stops falling.
 
-After Smith 2017, "Cyclical learning rates for training neural networks", section 3.3; the rate taken is that of the steepest fall
-of the smoothed loss, as fastai and Lightning suggest it.
+After Smith 2017, "Cyclical learning rates for training neural networks", section 3.3, who takes as the largest rate the one at
+which training stops improving. Here it is half the rate of the least smoothed loss. The steepest fall, which fastai and Lightning
+suggest, misleads where there is little to fall by: behind a head that is fitted already it is the noise of a few batches
+(docs/log.md).
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from frostline.training import Training
 STEPS, LOWEST, HIGHEST = 100, 1e-3, 1e3
 #: Share of the past in the smoothed loss; the test ends where the loss is above so many times its least value, and so many nats.
 SMOOTHING, WORST, SLACK = 0.9, 2.0, 0.1
-#: First steps that are not looked at, for their loss is that of a few batches; slopes are taken over so many steps each way.
-BEGIN, AROUND = 10, 5
+#: First steps that are not looked at, for their loss is that of a few batches; the share of the least loss's rate that is taken.
+BEGIN, BELOW = 10, 0.5
 
 
 def find_rate(training: Training) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def find_rate(training: Training) -> dict[str, Any]:
             tensor.copy_(value)
     training.optimizer.load_state_dict(optimizer)
     wanted = training.settings.lr
-    found = steepest(curve)
+    found = below_least(curve)
     rate = wanted if found is None else found
     training.schedule.base = [each * rate / wanted for each in base]
     training.schedule.go_on(0)
@@ -82,10 +84,9 @@ def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         number += 1
 
 
-def steepest(curve: list[dict[str, float]]) -> float | None:
-    """The rate at which the loss of a curve falls fastest per factor, before it is least; None where it never falls."""
-    losses, rates = np.array([row["loss"] for row in curve]), np.array([row["lr"] for row in curve])
-    places = np.arange(BEGIN + AROUND, (int(losses.argmin()) if len(losses) else 0) + 1)
-    places = places[places + AROUND < len(losses)]
-    falls = (losses[places + AROUND] - losses[places - AROUND]) / np.log(rates[places + AROUND] / rates[places - AROUND])
-    return float(rates[places[falls.argmin()]]) if len(falls) and falls.min() < 0 else None
+def below_least(curve: list[dict[str, float]]) -> float | None:
+    """Half the rate at which the loss of a curve is least; None where it never falls."""
+    losses = np.array([row["loss"] for row in curve[BEGIN:]])
+    if not len(losses) or losses.argmin() == 0:
+        return None
+    return BELOW * curve[BEGIN + int(losses.argmin())]["lr"]

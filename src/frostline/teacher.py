@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline import inside
 from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.reading import stored_blocks
@@ -145,6 +146,13 @@ def open_teacher(settings: Settings, splits: Splits) -> Teacher | None:
     if not teacher.card.knows_seen:
         say(f"Which images the teacher {teacher.card.name} has seen is not known: it may have seen those of test.", "yellow")
     if judged := int(splits.validation.among(teacher.seen).sum()):
+        if inside.is_it(teacher.card):
+            raise UserError(
+                f"The classifier inside cannot teach here: it has seen {judged:,} of {len(splits.validation):,} validation images.",
+                expected="a teacher that was trained with the same validation images, or on others altogether",
+                received=settings.teacher,
+                hint="--recipe densenet169-finetune makes one",
+            )
         teacher.record["seen_of_validation"] = judged
         say(
             f"The teacher has seen {judged:,} of the {len(splits.validation):,} validation images. The student is not trained on "

@@ -18,7 +18,7 @@ from frostline.errors import UserError
 from frostline.feature_cache import FeatureCache, FeatureOverflowError, from_stored, in_storage_type, raw
 from frostline.frozen import Frozen, converted, freeze
 from frostline.heads import FittedHead, fit_head
-from frostline.inside import check_unseen, seen_by
+from frostline.inside import check_splits_unseen, seen_by
 from frostline.models.heads import make_head
 from frostline.progress import say, stage
 from frostline.runs import Run
@@ -67,7 +67,7 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
         )
     find_teacher(settings, splits)  # a head on features has none: the error says so
     _say_unused(settings)
-    check_unseen(splits.validation, settings.backbone)
+    check_splits_unseen(splits, settings.backbone)
     with run.timing("compile"):
         frozen = freeze(settings, splits.train.size)
     for note in frozen.notes:

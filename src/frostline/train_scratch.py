@@ -40,6 +40,8 @@ JUDGED = 500
 FEWEST = 64
 #: Pixels that these batches have at most: 256 images of 64×64, a step of ``fast-small`` on which takes 1.2 GiB in bf16.
 MOST_PIXELS = 2**20
+#: Numbers that are counted at once for the images' mean and deviation.
+COUNTED = 2**22
 #: Side to which photos are reduced for a network that is trained from scratch.
 PHOTOS = 64
 
@@ -48,8 +50,9 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     """Train a network from random weights; arguments as in ``train_frozen``."""
     precision = _precision_of_the_graph(settings)  # what cannot be saved should not be trained first
     teacher = open_teacher(settings, splits)
+    settings, notes = _fitting(settings, _stored(splits, settings))
     with run.timing("read"):
-        preprocess, batches, judging, served = _read(splits, settings)
+        preprocess, batches, judging, served = _read(splits, settings, stop)
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
     _check_sizes(network, batches.sizes, settings)
     begin_from(network, batches.sample)
@@ -89,6 +92,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
         record={
             **fitted.record(),
             **({"teacher": teacher.record} if teacher else {}),
+            **({"notes": notes} if notes else {}),
             "train_images": len(splits.train),
             "batch_size": batches.batch_size,
             "validation_images": len(splits.validation),
@@ -103,7 +107,27 @@ def _precision_of_the_graph(settings: Settings) -> str:
     return engine.resolve_precision(settings.precision if pick_device(settings.device).type == "cpu" else "auto")
 
 
-def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:
+def _stored(splits: Splits, settings: Settings) -> tuple[int, int]:
+    """(H, W) of the images as the network sees them in the end."""
+    return splits.train.size or (settings.image_size or PHOTOS,) * 2
+
+
+def _fitting(settings: Settings, size: tuple[int, int]) -> tuple[Settings, list[str]]:
+    """The settings with squares covered and shifts that leave something to see of images of this size, and what was changed.
+
+    Recipes name pixels of 32×32: a square of 12 would cover most of a digit of 8×8.
+    """
+    notes, side = [], min(size)
+    for name, most in (("cutout", side // 2), ("shift", side // 4)):
+        if getattr(settings, name) > most:
+            notes.append(f"{name}={most} instead of {getattr(settings, name)}, for images of {size[0]}×{size[1]}")
+            settings = settings.with_values(**{name: most})
+    for note in notes:
+        say(f"{note}.", "yellow")
+    return settings, notes
+
+
+def _read(splits: Splits, settings: Settings, stop: StopRule) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:
     """What stands in front of the network, and the batches of training and of validation: by one view, and as it will be served.
 
     Epochs are told apart by the image's own view: six views of 5,000 images would cost as much as a third of an epoch each time.
@@ -111,10 +135,12 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     if splits.train.size and settings.image_size and splits.train.size != (settings.image_size,) * 2:
         height, width = splits.train.size
         say(f"image_size={settings.image_size} is for photos: these images of {height}×{width} are taken as they are.", "yellow")
-    stored = splits.train.size or (settings.image_size or PHOTOS,) * 2
+    stored = _stored(splits, settings)
     plain = Preprocess(size=stored, stored=stored, fit=settings.fit)
     train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))
     mean, std = _statistics(train)
+    growth = min(round(settings.grow_share * settings.epochs), settings.epochs - 1)  # the last epoch shows whole images
+    began = stop.elapsed()
     common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
     batches = ArrayBatches(
         train,
@@ -125,7 +151,8 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         balanced=settings.balance == "sampling",
         augmentations=make_augmentations(settings, mean),
         alternate=settings.alternate,
-        sizes=growing(stored, settings.grow_from, round(settings.grow_share * settings.epochs)) if settings.grow_from else (),
+        sizes=growing(stored, settings.grow_from, growth) if settings.grow_from else (),
+        ahead=lambda: stop.spent(began) * settings.epochs,
         **common,
     )
     judging, served = (
@@ -164,8 +191,11 @@ def _check_sizes(network: nn.Module, sizes: Sequence[tuple[int, int]], settings:
 def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation per channel of pixel values in [0, 1], from histograms: exact and in little memory."""
     mean, std = [], []
+    rows = max(1, COUNTED // max(1, pixels[0].size))
     for channel in range(3):
-        counts = np.bincount(pixels[..., channel].ravel(), minlength=256)
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(pixels), rows):  # NumPy counts 64-bit copies of what it is given
+            counts += np.bincount(pixels[start : start + rows, ..., channel].ravel(), minlength=256)
         values = np.arange(256) / 255
         centre = float((counts * values).sum() / counts.sum())
         mean.append(round(centre, 4))

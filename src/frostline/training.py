@@ -182,7 +182,8 @@ class Training:
     def _steps(self, number: int, bar: Stage) -> Row:
         self.network.train()
         self._freeze_out(number / self.settings.epochs)
-        switch_dropout(self.network, number < math.ceil(self.settings.epochs * self.settings.dropout_share))
+        done = max(number, self.settings.epochs * self.stop.spent(self.began))  # a budget gives a short training that is whole
+        switch_dropout(self.network, done < math.ceil(self.settings.epochs * self.settings.dropout_share))
         sums, started = Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY
         for x, y in self.batches.epoch(number):

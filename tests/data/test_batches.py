@@ -39,6 +39,13 @@ def test_images_are_reduced_in_the_first_epochs():
     torch.testing.assert_close(half[:, :, 0, 0], expected)
 
 
+def test_images_grow_in_time_where_the_clock_is_ahead_of_the_epochs():
+    done = iter([0.0, 0.9, 1.0, 2.7, 9.0])
+    batches = arrays(sizes=[(2, 2), (3, 3), (4, 4)], ahead=lambda: next(done))
+    found = [next(batches.epoch(number))[0].shape[2] for number in (0, 0, 0, 1, 1)]
+    assert found == [2, 2, 3, 4, 4]
+
+
 def test_sizes_grow_in_equal_steps_and_keep_the_shape():
     assert growing((32, 32), 20, 3) == ((20, 20), (24, 24), (28, 28), (32, 32))
     assert growing((24, 48), 12, 2) == ((12, 24), (18, 36), (24, 48))

@@ -221,6 +221,7 @@ REFUSED = {
     "sigmoids": (lambda: network(ending="sigmoid"), {}, "each class by itself"),
     "the other layout": (network, {"layout": "nhwc"}, "no images of three channels"),
     "operators of its own": (lambda: _with_domain(), {}, "not ONNX' own"),
+    "operators of its own within a graph": (lambda: _with_domain_within(), {}, "not ONNX' own"),
     "an unknown operator": (lambda: network(extra=[helper.make_node("Wonder", ["logits"], ["x"])]), {}, "no ONNX network"),
     "weights by an absolute path": (lambda: outside("/etc/passwd"), {}, "not taken from"),
     "weights above": (lambda: outside("../weights.bin"), {}, "not taken from"),
@@ -233,6 +234,17 @@ REFUSED = {
 def _with_domain():
     model = network()
     model.graph.node[1].domain = "com.somebody"
+    return model
+
+
+def _with_domain_within():
+    """A branch of an If has the strange operator."""
+    model = network()
+    inner = [helper.make_node("Gelu", ["logits"], ["chosen"], domain="com.somebody")]
+    branch = helper.make_graph(inner, "branch", [], [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None)])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["x"], then_branch=branch, else_branch=branch))
+    model.opset_import.append(helper.make_opsetid("com.somebody", 1))
     return model
 
 

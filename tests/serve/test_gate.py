@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import threading
 import time
 
 import pytest
@@ -60,7 +61,8 @@ def test_without_it(client, headers, path):
     answer = client.get(path, headers=headers)
     assert answer.status_code == 401
     assert "Basic" in answer.headers["www-authenticate"]
-    assert answer.json()["error"]["reason"] == "This service needs a key."
+    error = answer.json()["error"]
+    assert (error if path.startswith("/v2") else error["reason"]).startswith("This service needs a key.")
 
 
 def test_bodies_are_not_read_without_it(client):
@@ -108,8 +110,8 @@ def test_a_traceback_is_one_line():
     assert "ValueError" in json.loads(line)["error"]
 
 
-def said(level, text):
-    return logging.getLogger("x").makeRecord("x", level, "", 0, text, (), None)
+def said(level, text, name="frostline.requests"):
+    return logging.getLogger(name).makeRecord(name, level, "", 0, text, (), None)
 
 
 def together():
@@ -122,31 +124,58 @@ def events(stream):
     return [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
 
-def test_lines_are_written_together_in_order_and_warnings_at_once(monkeypatch):
+def test_lines_of_requests_are_written_together_and_in_order_with_all_others(monkeypatch):
     monkeypatch.setattr(logs, "TOGETHER_S", 3600)
     handler, stream = together()
     handler.handle(said(logging.INFO, "one"))
     handler.handle(said(logging.INFO, "two"))
     assert stream.getvalue() == ""
+    handler.handle(said(logging.INFO, "the server stops", "uvicorn.error"))
+    assert events(stream) == ["one", "two", "the server stops"]
     handler.handle(said(logging.WARNING, "three"))
-    assert events(stream) == ["one", "two", "three"]
     handler.handle(said(logging.INFO, "four"))
     handler.flush()  # as logging does when the program ends
-    assert events(stream)[3:] == ["four"]
+    assert events(stream)[3:] == ["three", "four"]
 
 
 def test_a_line_alone_is_written_soon_and_many_do_not_pile_up(monkeypatch):
     handler, stream = together()
-    handler.handle(said(logging.INFO, "alone"))
-    deadline = time.monotonic() + 30
-    while not stream.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert events(stream) == ["alone"]
+    for text in ("alone", "again"):
+        handler.handle(said(logging.INFO, text))
+        deadline = time.monotonic() + 30
+        while text not in stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert events(stream) == ["alone", "again"]
     monkeypatch.setattr(logs, "TOGETHER_S", 3600)
     monkeypatch.setattr(logs, "MOST_TOGETHER", 3)
+    handler, stream = together()
     for text in "abcd":
         handler.handle(said(logging.INFO, text))
-    assert events(stream) == ["alone", "a", "b", "c"]
+    assert events(stream) == ["a", "b", "c"]
+
+
+def test_a_log_that_nobody_reads_fails_no_request_and_takes_one_thread(monkeypatch):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    before = threading.active_count()
+    handler = logs.Together(Broken())
+    handler.setFormatter(logs.JsonLines())
+    for number in range(20):
+        handler.handle(said(logging.INFO, str(number)))
+        handler.handle(said(logging.ERROR, str(number)))
+    assert threading.active_count() <= before + 1
+
+
+def test_without_a_thread_for_it_lines_are_written_at_once(monkeypatch):
+    def no_more(*_given, **_options):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(logs.threading, "Thread", no_more)
+    handler, stream = together()
+    handler.handle(said(logging.INFO, "one"))
+    assert events(stream) == ["one"]
 
 
 def test_other_pages_may_not_call_it_unless_told(predictor):

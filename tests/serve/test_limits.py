@@ -69,8 +69,17 @@ def test_a_huge_head(predictor):
         with contextlib.suppress(ConnectionError):
             huge.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 200_000)
         said = all_of(huge)
-        assert said == b"" or said.startswith(b"HTTP/1.1 400 ")
+        assert said == b"" or (said.startswith(b"HTTP/1.1 400 ") and b'"reason": "Invalid HTTP' in said)
         assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+
+
+def test_what_is_no_http_is_told_so_in_json(predictor):
+    with live(create_app({"toy": predictor})) as port, connected(port) as strange:
+        strange.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        start, _, body = all_of(strange).partition(b"\r\n\r\n")
+        assert start.startswith(b"HTTP/1.1 400 ")
+        assert b"application/json" in start
+        assert json.loads(body)["error"]["reason"].startswith("Invalid HTTP")
 
 
 def test_a_large_body_is_refused_before_it_comes(predictor):

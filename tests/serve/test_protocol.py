@@ -54,6 +54,16 @@ def encoded_input(files):
     return tensor.set_data_from_numpy(np.array(files, object))
 
 
+def test_without_the_key_its_client_says_what_is_wrong(predictor):
+    with live(create_app({"toy": predictor}, ServeSettings(api_key="a key"))) as port:
+        client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+        with pytest.raises(triton.InferenceServerException) as raised:
+            client.get_model_metadata("toy")
+        assert "This service needs a key." in str(raised.value)
+        assert client.get_model_metadata("toy", headers={"X-API-Key": "a key"})["name"] == "toy"
+        client.close()
+
+
 def test_states_and_metadata(remote):
     assert remote.is_server_live()
     assert remote.is_server_ready()
@@ -246,3 +256,21 @@ def test_a_busy_service_says_so_in_the_protocols_words(predictor):
         assert client.post(INFER, json=two).status_code == 200
         more = client.post(INFER, json={"inputs": [tensor(shape=[3, 8, 8, 3], data=[0] * 576)]})
         assert (more.status_code, "retry-after" in more.headers) == (413, False)  # there would never be room
+
+
+def test_what_is_null_is_as_if_it_were_not_there(client):
+    told = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": [7] * 192, "parameters": None}
+    asked = {"id": None, "inputs": [told], "parameters": None, "outputs": [{"name": "probabilities", "parameters": None}]}
+    assert client.post(INFER, json=asked).status_code == 200
+
+
+@pytest.mark.parametrize("depth", [5, 20, 400, 1200, 100_000])
+def test_deep_lists_are_refused(client, depth):
+    data = "[" * depth + "1" + "]" * depth
+    body = f'{{"inputs": [{{"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 3], "data": {data}}}]}}'
+    for text in (body, body.replace('"images"', data, 1)):
+        assert client.post(INFER, content=text).status_code in (400, 413)
+
+
+def test_balancers_may_ask_without_wanting_a_body(client):
+    assert [client.head(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]

@@ -49,6 +49,13 @@ def test_uploads(client, truth):
     np.testing.assert_allclose(found, truth, atol=WITHIN)
 
 
+def test_uploads_one_by_one(client, truth):
+    found = []
+    for name, data in truth_images().items():
+        found += told_by(client.post("/predict?probabilities=true", files=[("file", (name, data))]))
+    np.testing.assert_allclose(found, truth, atol=WITHIN)
+
+
 def test_base64(client, truth):
     found = []
     for names in parts():

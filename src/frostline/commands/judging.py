@@ -113,15 +113,22 @@ def compare(
 ) -> None:
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
-    from frostline.compare import distinct, pairs, stated, table
+    from frostline.compare import distinct, on_the_same_images, pairs, stated, table, tested
     from frostline.files import check_place
+    from frostline.progress import say
     from frostline.runs import Run
 
     if plot is not None:
         check_place(output)
     opened = [Run.open(folder) for folder in runs]
     distinct(opened)
-    rows, tests = table(opened), pairs(opened) if len(opened) > 1 else []
+    judged = tested(opened) if plot == "time" else opened  # the picture needs no test images
+    if len(judged) < len(opened):
+        say(f"Not judged on test images: {', '.join(run.name for run in opened if run not in judged)}. The table leaves them out.")
+    together = len(judged) > 1 and (plot != "time" or on_the_same_images(judged))
+    if len(judged) > 1 and not together:
+        say("These runs were judged on different test images: they are not compared in pairs.", "yellow")
+    rows, tests = table(judged), pairs(judged) if together else []
     known = stated(opened)
     if json:
         typer.echo(json_module.dumps({"runs": rows, "stated": known, "pairs": tests}))
@@ -130,7 +137,6 @@ def compare(
     if plot is not None:
         from frostline.compare import curves
         from frostline.plots_compare import accuracy_against_seconds, pareto
-        from frostline.progress import say
 
         if plot == "time":
             accuracy_against_seconds(curves(opened), output, "Accuracy against time")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,7 +34,7 @@ def serve(
     max_megapixels: Annotated[float, typer.Option(min=0.01, help="Largest image, in millions of pixels.")] = 50,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request to arrive, and for its answer.")] = 30,
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may call the service. Default: none.")] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
     precision: PrecisionOption = None,
 ) -> None:
     """Serve models over HTTP: POST /predict, the Open Inference Protocol at /v2, /docs, and a page."""

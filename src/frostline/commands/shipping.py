@@ -18,9 +18,10 @@ def export(
     to: Annotated[Forms, typer.Option(help="The form.")],
     out: Annotated[Path | None, typer.Option(help="File or folder to make. Default: named after the model.")] = None,
     data: Annotated[
-        str | None, typer.Option(help=f"Images to compare on, and to quantise with (by default a run's own): {DATA_HELP}.")
+        str | None,
+        typer.Option(help=f"Images to compare on (default: drawn ones), and to quantise with (default: a run's own): {DATA_HELP}."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the data: train, validation or test; never test for int8.")] = "validation",
+    split: Annotated[str, typer.Option(help="Of the data: validation or test; never test for int8.")] = "validation",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     max_loss: Annotated[float, typer.Option(min=0, help="int8: points of accuracy that may be lost.")] = 0.5,
     min_gain: Annotated[float, typer.Option(min=0, help="int8: speed that must be gained, as a factor; 0 for any.")] = 1.3,

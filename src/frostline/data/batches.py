@@ -6,7 +6,7 @@ made again at any time. No row is ever dropped, in training either: the last bat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -132,6 +132,8 @@ class ArrayBatches(OrderedRows):
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
         sizes: (H, W) to which each epoch's images are reduced, the last of them in all later epochs; empty: as they are.
+        ahead: of how many epochs the time has come by the clock, where a budget will end training before its last: images grow in
+            time. It is asked for every batch.
         views: for evaluation more than one of ``data.views.SERVED``, as the finished model averages them: x is (B, V, C, H, W).
         alternate: mirror a random half of the images in the first epoch, and each in every other epoch from then on, so that two
             epochs show every image both ways (Jordan 2024, section 3.6).
@@ -150,6 +152,7 @@ class ArrayBatches(OrderedRows):
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
         sizes: Sequence[tuple[int, int]] = (),
+        ahead: Callable[[], float] = lambda: 0.0,
         views: int = 1,
         alternate: bool = False,
         shuffle: bool = False,
@@ -163,7 +166,7 @@ class ArrayBatches(OrderedRows):
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
-        self.sizes = tuple(sizes) or (images.shape[1:3],)
+        self.sizes, self.ahead = tuple(sizes) or (images.shape[1:3],), ahead
         self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
         self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
@@ -172,16 +175,20 @@ class ArrayBatches(OrderedRows):
         self._scale = torch.tensor([1 / (255 * value) for value in std], device=device)[:, None, None]
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        drawn, size = generator(self.seed, number), self.sizes[min(number, len(self.sizes) - 1)]
+        drawn = generator(self.seed, number)
         for rows in self.order(drawn):
             batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
             if self._mirrored_first is not None:
                 batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number % 2))
             batch = augment(batch, self.augmentations, drawn)
-            x = (batch.float() - self._mean).mul_(self._scale)
+            x, size = (batch.float() - self._mean).mul_(self._scale), self._size(number)
             if size != x.shape[2:]:
                 x = functional.interpolate(x, size, mode="bilinear", antialias=True)
             yield self._seen(x) if self.views > 1 else x, self.targets(rows)
+
+    def _size(self, number: int) -> tuple[int, int]:
+        """To what images are reduced now, in the epoch of this number."""
+        return self.sizes[min(max(number, int(self.ahead())), len(self.sizes) - 1)]
 
     def _half(self, purpose: int) -> Tensor:
         """(N,) a random half of the rows."""

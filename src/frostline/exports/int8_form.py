@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import frostline
-from frostline import engine
+from frostline import engine, inside
 from frostline.artifact import Compiled, write_model
 from frostline.conformal import card_rows
 from frostline.data.imageset import ImageSet
@@ -144,6 +144,10 @@ def _images(source: Predictor, data: str | Path | None, split: str) -> ImageSet:
             received="test",
         )
     images, _ = rows_of(source, data or _trained_on(source), split)
+    if source.card.knows_seen:
+        inside.refuse_seen(
+            source.card, images, int(images.among(source.seen()).sum()), "quantised by", "--data FOLDER, images of your own"
+        )
     if len(images) < 2 * LEAST_JUDGED:
         raise UserError(
             f"There are too few {images.name} images.",

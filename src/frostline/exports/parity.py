@@ -38,6 +38,8 @@ def held_back(predictor: Predictor, data: str | Path | None, split: str) -> Held
     preprocess = predictor.card.preprocess
     if data is None:
         return HeldBack(drawn_images(DRAWN, *preprocess.stored, seed=SEED), f"{DRAWN} drawn images")
+    if split == "train":
+        raise UserError("Training images are not held back.", expected="validation or test", received="train")
     images, _ = rows_of(predictor, data, split, unknown_as_wrong=True)
     rows = np.unique(np.linspace(0, len(images) - 1, min(OF_DATA, len(images))).astype(np.int64))
     blocks = [rows[i : i + predictor.batch] for i in range(0, len(rows), predictor.batch)]

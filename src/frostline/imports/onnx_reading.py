@@ -4,7 +4,7 @@ its folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,24 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _tensors(model: Any) -> list[Any]:
-    """Every tensor of a model: initialisers, and what attributes hold, in graphs within graphs and in functions too."""
-    found, waiting = [], [model.graph, *model.functions]
+def _parts(model: Any) -> Iterator[Any]:
+    """All that holds nodes: the graph, graphs within graphs, and functions."""
+    waiting = [model.graph, *model.functions]
     while waiting:
         part = waiting.pop()
+        yield part
+        for attribute in (each for node in part.node for each in node.attribute):
+            waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+
+
+def _tensors(model: Any) -> list[Any]:
+    """Every tensor of a model: initialisers, and what attributes hold."""
+    found = []
+    for part in _parts(model):
         if hasattr(part, "initializer"):
             found += [*part.initializer, *(each for tensor in part.sparse_initializer for each in (tensor.values, tensor.indices))]
         for attribute in (each for node in part.node for each in node.attribute):
             found += [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]
-            waiting += [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
     return found
 
 
@@ -118,7 +126,7 @@ def _check_outside(path: Path, model: Any) -> None:
 
 
 def _check_operators(path: Path, model: Any) -> None:
-    own = {node.domain for node in model.graph.node} | {function.domain for function in model.functions}
+    own = {node.domain for part in _parts(model) for node in part.node}
     if strange := own - _DOMAINS - {function.domain for function in model.functions}:
         raise UserError(
             f"{path} has operators that are not ONNX' own.", expected="the standard set", received=few(map(ascii, strange))

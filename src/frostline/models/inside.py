@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from frostline import engine, inside
-from frostline.abstaining import sure_from
+from frostline.abstaining import stated_threshold
 from frostline.artifact import write_model
 from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.conformal import card_rows
@@ -70,7 +70,7 @@ def compact(model: Path, validation: ImageSet, out: Path, views: int, about: Map
         "precision": "bf16",
     }
     values |= {
-        "sure_from": sure_from(probabilities, validation.labels),
+        "sure_from": stated_threshold(probabilities, validation.labels),
         "label_sets": card_rows(probabilities, validation.labels),
         **about,
     }

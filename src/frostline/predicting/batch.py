@@ -168,6 +168,8 @@ def answered(predictor: Predictor, asked: Asked, output: Path | None, resume: bo
     """Predict into a file, or to standard output where there is none; after Ctrl-C it is said what is kept."""
     try:
         if output is None:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # names and classes may have any letter, whatever the terminal writes
+                sys.stdout.reconfigure(encoding=None if asked.form == "table" else "utf-8", errors="backslashreplace")
             found = predict_out(predictor, asked, sys.stdout, shown=not sys.stdout.isatty())
             sys.stdout.flush()
         else:

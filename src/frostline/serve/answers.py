@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.abstaining import NEVER
 from frostline.conformal import Promise, named_sets
 
 #: Decimal places of probabilities in answers.
@@ -71,8 +72,8 @@ def best_classes(probabilities: NDArray[np.float32], classes: Sequence[str], top
 
 
 def is_sure(probabilities: NDArray[np.float32], sure_from: float | None) -> bool | None:
-    """Whether the highest of (K,) probabilities reaches the threshold; None without one."""
-    return None if sure_from is None else bool(probabilities.max() >= sure_from)
+    """Whether the highest of (K,) probabilities reaches the threshold; None without one. A threshold of 1 means never."""
+    return None if sure_from is None else bool(sure_from < NEVER and probabilities.max() >= sure_from)
 
 
 def set_of(probabilities: NDArray[np.float32], classes: Sequence[str], promise: Promise | None) -> LabelSet | None:

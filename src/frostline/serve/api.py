@@ -134,6 +134,9 @@ def _add_states(app: FastAPI, metrics: Metrics) -> None:
         ready = bool(app.state.ready)
         return answer_json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
+    for path, route in (("/healthz", healthz), ("/readyz", readyz)):
+        app.head(path, include_in_schema=False)(route)
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         """All routes, for people."""

@@ -19,6 +19,8 @@ TAKEN = "multipart/form-data with files, application/json with base64, or an ima
 #: Lists, objects and members in a JSON body; each takes far more memory than the few bytes that announce it.
 MOST_PARTS = 200_000
 _PARTS = (b"[", b"{", b":")
+#: Lists and objects within one another; no request that is read has more than seven.
+MOST_DEEP = 16
 #: The names of the fields that hold images.
 FIELDS = frozenset({"image", "images", "file", "files"})
 #: Images by the names they were sent as.
@@ -58,9 +60,22 @@ def parse_json(body: bytes) -> Any:
     if sum(map(body.count, _PARTS)) > MOST_PARTS:
         raise Refused(413, "The JSON has too many parts.", f"at most {MOST_PARTS:,} lists, objects and members")
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The body is not JSON.", received=str(error)[:200]) from error
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """From Python 3.12 on the parser takes lists a thousand deep, which nothing that walks through them survives."""
+    level = [value]
+    for _ in range(MOST_DEEP):
+        within = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [part for parts in within for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise Refused(400, "The JSON is nested too deeply.", f"at most {MOST_DEEP} lists and objects within one another")
 
 
 def _no_constant(name: str) -> Any:

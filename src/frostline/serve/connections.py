@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from frostline.serve.refusals import Refused
 
 _CLOSE = (b"connection", b"close")
 
@@ -70,6 +74,15 @@ class Connection(H11Protocol):
         super().handle_events()
         if self._stopping:
             self._say_goodbye()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or has too large a head, is told so as everything else is: in JSON."""
+        refused = Refused(400, msg, "HTTP, with a line and headers that are not too long")
+        body = json.dumps(refused.as_json()).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), _CLOSE]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _say_goodbye(self) -> None:
         """The answer under way, or the next one, is the last."""

@@ -55,7 +55,7 @@ class Gate:
             if self._may_pass(scope):
                 await self.app(scope, receive, note)
             else:
-                await respond(note, _no_key())
+                await respond(note, _no_key(), scope["path"])
         except Gone:
             status = CLIENT_GONE
         except Exception:
@@ -104,9 +104,9 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "other"))
 
 
-async def respond(send: Send, refused: Refused) -> None:
-    """Answer with an error where there is no framework around."""
-    body = json.dumps(refused.as_json()).encode()
+async def respond(send: Send, refused: Refused, path: str) -> None:
+    """Answer a request for ``path`` with an error where there is no framework around."""
+    body = json.dumps(refused.as_json_at(path)).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
     encoded = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": encoded})

@@ -7,7 +7,9 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -16,7 +18,7 @@ from starlette.types import Scope
 _REQUESTS = logging.getLogger("frostline.requests")
 #: Characters of a path that are kept.
 PATH = 200
-#: Seconds for which lines about nothing urgent wait for others, to be written together.
+#: Seconds for which the lines of requests wait for others, to be written together.
 TOGETHER_S = 0.1
 #: Lines that wait at most, where nobody reads what is written.
 MOST_TOGETHER = 10_000
@@ -34,41 +36,53 @@ class JsonLines(logging.Formatter):
 
 
 class Together(logging.Handler):
-    """Writes lines in the order in which they were said, a tenth of a second's together; warnings and worse at once.
+    """Writes lines in the order in which they were said: those of requests, a tenth of a second's together, and any other at once.
 
-    Writing each line by itself let the one thread that every request needs wait for the interpreter once more each time. What is
-    left is written when Python's logging is shut down.
+    Writing each line by itself let the one thread that every request needs wait for the interpreter once more each time. A server
+    that stops says so, and what waits is written with it. Where nobody reads what is written, it is lost, and nothing else.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        self._stream, self._lines, self._writing, self._timed = stream, deque[str](), threading.Lock(), False
+        self._stream, self._lines, self._writing = stream, deque[str](), threading.Lock()
+        self._wake, self._writer = threading.Event(), False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(self.format(record) + "\n")
+            waits = record.name == _REQUESTS.name and record.levelno < logging.WARNING and len(self._lines) < MOST_TOGETHER
+            if not (waits and self._written_soon()):
+                self.flush()
         except Exception:
             self.handleError(record)
-            return
-        if record.levelno >= logging.WARNING or len(self._lines) >= MOST_TOGETHER:
-            self.flush()
-        elif not self._timed:
-            self._timed = True
-            timer = threading.Timer(TOGETHER_S, self._late)
-            timer.daemon = True
-            timer.start()
 
-    def _late(self) -> None:
-        self._timed = False
-        self.flush()
+    def _written_soon(self) -> bool:
+        """Whether a thread will write what waits."""
+        if not self._writer:
+            try:
+                threading.Thread(target=self._write, name="log", daemon=True).start()
+            except RuntimeError:  # the machine has no thread left
+                return False
+            self._writer = True
+        if not self._wake.is_set():
+            self._wake.set()
+        return True
+
+    def _write(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(TOGETHER_S)
+            self._wake.clear()
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
         with self._writing:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
             if text:
-                self._stream.write(text)
-                self._stream.flush()
+                with suppress(OSError, ValueError):  # closed, full, or nobody reads: that is no reason to fail a request
+                    self._stream.write(text)
+                    self._stream.flush()
 
 
 def request(name: str, scope: Scope, status: int, seconds: float) -> None:

@@ -84,7 +84,7 @@ class Guard:
                 return
             inner = await self._permitted(scope, receive)
         except Refused as refused:
-            await respond(sending, refused)
+            await respond(sending, refused, scope["path"])
             return
         await self.app(scope, inner, sending)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.abstaining import NEVER
 from frostline.errors import UserError
 from frostline.model_card import ModelCard
 from frostline.reporting.charts import MOST_COUNTED, confusion
@@ -116,6 +117,8 @@ def _threshold(card: ModelCard, settings: ServeSettings) -> str:
         return f"<p>Below a probability of {100 * settings.sure_from:.1f} %, which whoever runs this service has set.</p>"
     if card.sure_from is None:
         return "<p>Never: no threshold is known for it.</p>"
+    if card.sure_from >= NEVER:
+        return "<p>Always: when it was checked, no answers were right 99 times of 100, however certain.</p>"
     return (
         f"<p>Below a probability of {100 * card.sure_from:.1f} %. From there on, 99 of 100 answers were right on the images that "
         "the threshold was chosen by. Probabilities are calibrated: of all answers with 70 %, about 70 of 100 should be right.</p>"

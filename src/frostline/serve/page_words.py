@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frostline.abstaining import NEVER
 from frostline.explaining.explain import Explanation
 from frostline.serve.answers import Answer
 
@@ -85,6 +86,8 @@ def _meaning(answer: Answer, sure_from: float | None, measured: bool) -> str:
         why = "When the model was checked, 99 of 100 answers this certain were right."
         return f"Sure: {percent(p)}. {why if measured else f'Here answers count as sure from {told} on.'}"
     guess = f"The best guess is <strong>{escape(name)}</strong> with {percent(p)}."
+    if measured and sure_from is not None and sure_from >= NEVER:
+        return f"{guess} When the model was checked, no answers were right often enough to be relied on, however certain."
     if measured:
         return f"{guess} The model stands by an answer only from {told} on; below that it is wrong too often to rely on."
     return f"{guess} Here answers count as sure only from {told} on."

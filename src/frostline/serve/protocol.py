@@ -30,7 +30,7 @@ def add_protocol(app: FastAPI, service: Service) -> None:
 
 def protocol_error(refused: Refused) -> Response:
     """An error as the protocol has them: one text."""
-    return Response(json.dumps({"error": refused.sentence()}), refused.status, refused.headers, "application/json")
+    return Response(json.dumps(refused.as_json_at("/v2")), refused.status, refused.headers, "application/json")
 
 
 def _versioned(service: Service, name: str, version: str) -> Model:

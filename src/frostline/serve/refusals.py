@@ -40,6 +40,10 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of the 
         """As every route of ours answers it."""
         return {"error": self.told()}
 
+    def as_json_at(self, path: str) -> dict[str, Any]:
+        """As the route of this path answers it: one text where the Open Inference Protocol is spoken."""
+        return {"error": self.sentence()} if path == "/v2" or path.startswith("/v2/") else self.as_json()
+
     def sentence(self) -> str:
         """All in one line, for protocols that have one."""
         parts = (("expected", self.expected), ("received", self.received), ("try", self.hint))

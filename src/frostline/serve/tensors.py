@@ -99,7 +99,7 @@ def _images(tensor: Mapping[str, Any], blob: bytes, most: int) -> Sequence[Sent]
 
 
 def _binary(tensor: Mapping[str, Any], blob: bytes) -> bytes | None:
-    parameters = tensor.get("parameters", {})
+    parameters = _present(tensor, "parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, Mapping) else None
     if size is None:
         if blob:
@@ -169,15 +169,21 @@ def _texts(data: Any, count: int) -> list[bytes]:
         raise Refused(400, refused.reason, refused.expected, refused.received, refused.hint) from refused
 
 
+def _present(value: Mapping[str, Any], key: str) -> Any:
+    """What is there, and an object without members where nothing is, or null."""
+    found = value.get(key)
+    return {} if found is None else found
+
+
 def _output(value: Mapping[str, Any]) -> Output:
-    parameters = value.get("parameters", {})
+    parameters = _present(value, "parameters")
     binary = parameters.get("binary_data_output", False) if isinstance(parameters, Mapping) else None
     outputs = value.get("outputs") or [{"name": OUTPUT}]
     if not isinstance(outputs, list) or len(outputs) != 1 or not isinstance(outputs[0], Mapping):
         raise Refused(400, "The outputs are not one tensor.", OUTPUT)
     if outputs[0].get("name") != OUTPUT:
         raise Refused(400, "There is no such output.", OUTPUT, str(outputs[0].get("name"))[:100])
-    own = outputs[0].get("parameters", {})
+    own = _present(outputs[0], "parameters")
     if not isinstance(own, Mapping):
         raise Refused(400, "An output's parameters are not an object.")
     binary, classes = own.get("binary_data", binary), own.get("classification", 0)
