@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -201,3 +203,13 @@ def test_a_pipe_that_closes_ends_it_quietly(toy, photos, tmp_path):
         assert process.wait(60) == 141
         err.seek(0)
         assert err.read() == b""
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_names_that_the_terminal_cannot_write_end_nothing(toy, photos, tmp_path, form):
+    shutil.copy(photos / "01.png", tmp_path / "日本.png")
+    command = [sys.executable, "-m", "frostline", "predict", str(tmp_path), "--model", str(toy), "--format", form]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    wanted = b"\\u65e5\\u672c" if form == "table" else "日本".encode()
+    assert wanted in ended.stdout

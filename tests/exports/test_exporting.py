@@ -91,6 +91,13 @@ def test_held_back_images_of_data(toy, tmp_path):
     assert record["parity"]["images"].startswith("12 all images of")
 
 
+def test_training_images_are_not_held_back(toy, tmp_path):
+    data = tinted_folders(tmp_path / "data", ["red", "green", "blue"], 4)
+    with pytest.raises(UserError, match="not held back"):
+        export(toy, "onnx", tmp_path / "toy.onnx", data=data, split="train")
+    assert not (tmp_path / "toy.onnx").exists()
+
+
 # what fails
 
 
