@@ -12,8 +12,10 @@ from frostline import train_scratch
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
-from frostline.models.cnn import make_network
+from frostline.models.cnn import NETWORKS, make_network
+from frostline.models.fast import fast
 from frostline.recipes import BEST_SCRATCH, recipe
+from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 from frostline.stopping import StopRule
 from frostline.train_scratch import batch_size
@@ -120,6 +122,36 @@ def test_the_last_epoch_shows_whole_images_however_few_there_are(splits):
 def test_a_budget_lets_images_grow_in_time(splits):
     batches = batches_of(splits, epochs=10, grow_from=splits.train.size[0] // 2, budget=1e-9)
     assert batches._size(0) == splits.train.size
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "classes", "each"), [("fast-94", 8, 2, 30), ("fast-95", 48, 3, 14), ("fast-96", 32, 100, 4)]
+)
+def test_the_fast_recipes_take_small_images_of_any_size_and_go_on_to_the_same_bits(
+    name, side, classes, each, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(NETWORKS, "fast-tiny", fast((8, 16, 16)))
+    data = tinted_folders(tmp_path / "data", [f"c{number}" for number in range(classes)], each, height=side, width=side)
+    settings = recipe(name).with_values(network="fast-tiny", epochs=3, device="cpu", precision="f32", validation_fraction=0.25)
+    splits = load_data(data, settings)
+    run = train(splits, settings, tmp_path / "run")
+    chosen, served = run.predictions("validation"), Predictor(run.folder).judge(splits.validation)
+    np.testing.assert_allclose(chosen.probabilities, served.probabilities, atol=1e-4)
+    assert Predictor(run.folder).card.preprocess.stored == (side, side)
+    assert len(run.history()) == 3
+
+    epochs = []
+
+    def cut(row):
+        epochs.append(row)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "add_history", lambda run, row: cut(row))
+        train(splits, settings, tmp_path / "cut")
+    again = train(splits, settings, tmp_path / "cut", resume=True)
+    assert again.record["model_digest"] == run.record["model_digest"]
 
 
 @pytest.mark.parametrize(("side", "shift", "cutout"), [(8, 2, 4), (12, 3, 6), (32, 4, 12), (64, 4, 12)])

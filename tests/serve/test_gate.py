@@ -65,6 +65,16 @@ def test_without_it(client, headers, path):
     assert (error if path.startswith("/v2") else error["reason"]).startswith("This service needs a key.")
 
 
+def test_its_description_says_how_it_is_shown(client, predictor):
+    told = client.get("/openapi.json", headers={"x-api-key": KEY}).json()
+    shown = told["components"]["securitySchemes"]
+    assert {scheme.get("name", scheme.get("scheme")) for scheme in shown.values()} == {"X-API-Key", "bearer", "basic"}
+    assert sorted(name for need in told["security"] for name in need) == sorted(shown)
+    open_ones = {path for path, methods in told["paths"].items() if all(each.get("security") == [] for each in methods.values())}
+    assert open_ones == {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+    assert "security" not in create_app({"toy": predictor}).openapi()
+
+
 def test_bodies_are_not_read_without_it(client):
     assert client.post("/predict", content=iter([b"x"])).status_code == 401
 

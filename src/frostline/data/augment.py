@@ -218,6 +218,10 @@ def augment(batch: Tensor, augmentations: Sequence[Augmentation], generator: tor
     """The batch (B, C, H, W) after every augmentation in turn, with choices drawn from ``generator`` (a CPU generator)."""
     size = (int(batch.shape[2]), int(batch.shape[3]))
     for augmentation in augmentations:
-        choice = augmentation.choose(len(batch), size, generator)
-        batch = augmentation.apply(batch, choice.to(batch.device))
+        batch = augmentation.apply(batch, _sent(augmentation.choose(len(batch), size, generator), batch.device))
     return batch
+
+
+def _sent(choice: Tensor, device: torch.device) -> Tensor:
+    """The same on the device. A GPU fetches it by itself, from memory that stays where it is: nobody waits for it."""
+    return choice.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else choice.to(device)

@@ -17,7 +17,7 @@ from frostline import __version__
 from frostline.serve import described, reference
 from frostline.serve.answering import answer_json, answered
 from frostline.serve.bodies import images_of
-from frostline.serve.gate import Gate
+from frostline.serve.gate import OPEN, Gate
 from frostline.serve.limits import Bodies
 from frostline.serve.metrics import Metrics
 from frostline.serve.predictor import Predictor
@@ -74,6 +74,9 @@ def create_app(predictors: Mapping[str, Predictor], settings: ServeSettings | No
     _add_model(app, service)
     _add_predict(app, service)
     add_protocol(app, service)
+    if settings.api_key:
+        plain = app.openapi
+        app.openapi = lambda: described.with_key(plain(), OPEN)  # type: ignore[method-assign]
     app.add_middleware(Gate, api_key=settings.api_key, metrics=metrics)
     if settings.cors_origins:  # before the gate: browsers ask without the key whether they may send it
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors_origins), **_ACROSS_ORIGINS)

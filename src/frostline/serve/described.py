@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from frostline.serve import bodies, tensors
@@ -200,11 +201,48 @@ _INPUT = _object(
     },
     {"data": {"type": "array"}, "parameters": {"type": "object"}},
 )
-_V2_REQUEST = _object({"inputs": {**_list(_INPUT), "minItems": 1, "maxItems": 1}}, {"id": _TEXT})
+_OUTPUT = _object(
+    {"name": {"enum": [tensors.OUTPUT]}},
+    {"parameters": _object({}, {"binary_data": _BOOL, "classification": {"type": "integer", "minimum": 0}})},
+)
+_V2_REQUEST = _object(
+    {"inputs": {**_list(_INPUT), "minItems": 1, "maxItems": 1}},
+    {
+        "id": _TEXT,
+        "outputs": {**_list(_OUTPUT), "minItems": 1, "maxItems": 1},
+        "parameters": _object({}, {"binary_data_output": _BOOL}),
+    },
+)
 _V2_EXAMPLE = {"inputs": [{"name": tensors.ENCODED, "datatype": "BYTES", "shape": [1], "data": [_PIXEL]}]}
+_V2_HEADER = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "How many of the body's first bytes are the JSON; the tensor's bytes follow it, binary_data_size of them.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 V2_INFER_BODY = {
+    "parameters": [_V2_HEADER],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _V2_REQUEST, "example": _V2_EXAMPLE}, "application/octet-stream": _RAW},
-    }
+    },
 }
+
+# the key
+
+_KEYS: dict[str, Schema] = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "password": {"type": "http", "scheme": "basic", "description": "The key is the password; any name will do."},
+}
+
+
+def with_key(schema: dict[str, Any], opened: Collection[str]) -> dict[str, Any]:
+    """An OpenAPI description that says how the key is shown, on all paths but those that are open."""
+    schema.setdefault("components", {})["securitySchemes"] = _KEYS
+    schema["security"] = [{name: []} for name in _KEYS]
+    for path in opened:
+        for operation in schema["paths"].get(path, {}).values():
+            operation["security"] = []
+    return schema
