@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from drawing import tinted_folders
+from killing import killed
 from torch import fx, nn
 
 from frostline import show
@@ -37,29 +38,6 @@ def splits(tmp_path_factory):
     tinted_folders(root / "train", ["10", "2", "nut"], 40)
     tinted_folders(root / "test", ["10", "2", "nut"], 10, start=500)
     return load_data(root)
-
-
-class _Killed(BaseException):
-    """What nothing catches."""
-
-
-@contextmanager
-def killed(monkeypatch, *where, after_epoch=0):
-    """While inside, a run dies where it calls this, or after this epoch of the network's training."""
-    real = Run.add_history
-
-    def dies(*_):
-        raise _Killed
-
-    def dies_after(self, row):
-        real(self, row)
-        if row.get("epoch") == after_epoch:
-            raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*(where or (Run, "add_history")), dies if where else dies_after)
-        with pytest.raises(_Killed):
-            yield
 
 
 def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):

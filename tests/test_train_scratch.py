@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from drawing import tinted_folders
+from killing import killed
 from torch import nn
 
 from frostline import train_scratch
+from frostline.choosing import resumed
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
@@ -140,17 +142,10 @@ def test_the_fast_recipes_take_small_images_of_any_size_and_go_on_to_the_same_bi
     assert Predictor(run.folder).card.preprocess.stored == (side, side)
     assert len(run.history()) == 3
 
-    epochs = []
-
-    def cut(row):
-        epochs.append(row)
-        if len(epochs) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Run, "add_history", lambda run, row: cut(row))
+    with killed(monkeypatch, after_epoch=2):
         train(splits, settings, tmp_path / "cut")
-    again = train(splits, settings, tmp_path / "cut", resume=True)
+    Run.create(tmp_path / "cut", resume=True).close()
+    again = train(splits, resumed(tmp_path / "cut", None, [], {})[1], tmp_path / "cut", resume=True)
     assert again.record["model_digest"] == run.record["model_digest"]
 
 
