@@ -1,11 +1,24 @@
 """Every test has a cache folder of its own; some share a tiny pretrained network."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def event_loop_that_is_closed() -> Iterator[None]:
+    """Libraries that ask for the main thread's event loop get one that is closed in the end.
+
+    Else one is made for them that nobody closes, and some other test fails where it is collected.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture(autouse=True)
