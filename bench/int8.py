@@ -3,9 +3,9 @@
     python bench/int8.py --data cifar10:FOLDER [--model inside] [--model mobilenetv2-160=RUN] …
 
 The classifier inside has seen CIFAR-10's training images: 2,000 drawn ones of test stand in for its validation images, and the
-others are judged. Appends rows to results/int8.csv: for each model, with ever more of its first layers left as they are, until `frostline export
---to int8` would write it by default ("offered"). Ranges from 300 validation images, the loss on all others of validation and,
-for the record only, on test; both speeds in one process, in turn.
+others are judged. Appends rows to results/int8.csv: for each model, with ever more of its first layers left as they are, until
+`frostline export --to int8` would write it by default ("offered"). Ranges from 300 validation images, the loss on all others of
+validation and, for the record only, on test; both speeds in one process, in turn.
 """
 
 from __future__ import annotations
