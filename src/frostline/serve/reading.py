@@ -50,8 +50,6 @@ class Readers:
         """Each image read, in order. Cancelling leaves out those that no thread has begun."""
         loop = asyncio.get_running_loop()
         one = partial(read_one, preprocess=preprocess, max_pixels=self.max_pixels)
-        if len(images) == 1:  # nearly every request: no need to gather
-            return [await loop.run_in_executor(self.pool, one, images[0])]
         return list(await asyncio.gather(*(loop.run_in_executor(self.pool, one, image) for image in images)))
 
     async def parsed(self, parse: Callable[..., T], body: bytes, *args: Any) -> T:
