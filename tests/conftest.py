@@ -10,15 +10,25 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def event_loop_that_is_closed() -> Iterator[None]:
-    """Libraries that ask for the main thread's event loop get one that is closed in the end.
+def event_loops_that_are_closed() -> Iterator[None]:
+    """Every event loop that is made, by libraries too, is closed in the end.
 
-    Else one is made for them that nobody closes, and some other test fails where it is collected.
+    Gradio makes one for the main thread and closes it never: whatever test it was collected in would fail.
     """
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    loop.close()
+    made, real = [], asyncio.new_event_loop
+
+    def kept() -> asyncio.AbstractEventLoop:
+        made.append(real())
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", kept)
+        patch.setattr(asyncio.events, "new_event_loop", kept)
+        asyncio.set_event_loop(kept())
+        yield
+    for loop in made:
+        if not loop.is_running():
+            loop.close()
 
 
 @pytest.fixture(autouse=True)

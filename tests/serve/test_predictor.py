@@ -222,9 +222,11 @@ def test_label_sets_of_probabilities(tmp_path):
         model.label_sets(found, 0.99)
 
 
-@pytest.mark.parametrize("older", ["toy", "inside"])
-def test_a_model_whose_card_keeps_no_thresholds_says_so(older, predictor):
-    model = predictor if older == "toy" else load_model("inside")
-    assert model.coverages == ()
+def test_a_model_whose_card_keeps_no_thresholds_says_so(predictor):
+    assert predictor.coverages == ()
     with pytest.raises(UserError, match="keeps no thresholds for label sets"):
-        model.promise(0.95)
+        predictor.promise(0.95)
+
+
+def test_the_classifier_inside_keeps_thresholds():
+    assert load_model("inside").coverages == (0.9, 0.95, 0.99)
