@@ -51,7 +51,8 @@ def main() -> None:
     made = f"{command}; python scripts/make_inside.py RUN cifar10 --views {asked.views}"
     about = {"name": inside.BACKBONE, **PURPOSE, "command": made}
     if taught:
-        weights = f"{PURPOSE['licences']['weights']}; taught by {taught['name']}, the licence of whose weights is {taught['licences']['weights']}"
+        licence = taught["licences"]["weights"]
+        weights = f"{PURPOSE['licences']['weights']}; taught by {taught['name']}, the licence of whose weights is {licence}"
         about["licences"] = {**PURPOSE["licences"], "weights": weights}
     splits = load_data(asked.data, settings)
     compact(run.model_folder, splits.validation, asked.out, asked.views, about)
