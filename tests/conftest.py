@@ -11,10 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def event_loops_that_are_closed() -> Iterator[None]:
-    """Every event loop that is made, by libraries too, is closed in the end.
-
-    Gradio makes one for the main thread and closes it never: whatever test it was collected in would fail.
-    """
+    """Every event loop that is made, by libraries too, is closed in the end: whatever test one was collected in would fail."""
     made, real = [], asyncio.new_event_loop
 
     def kept() -> asyncio.AbstractEventLoop:

@@ -100,7 +100,9 @@ def test_several_processes_share_an_address_and_their_counts(folder, tmp_path):
         assert re.search(r'frostline_requests_total\{route="/predict",status="200"\} 30\.0', httpx.get(f"{url}/metrics").text)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    assert log.read_text().count("Started server process") == 2
+    said = log.read_text()
+    assert [said.count(text) for text in ("Started server process", "Finished server process")] == [2, 2]
+    assert said.count('"path": "/predict"') == 30  # of the last tenth of a second too
 
 
 def test_models_get_names():
