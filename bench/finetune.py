@@ -1,19 +1,21 @@
-"""Fine-tuning MobileNetV2@160 from Keras' block_12 on: Frostline's cached activations against the whole network at every step.
+"""Fine-tuning MobileNetV2@160 from a Keras block on: Frostline's cached activations against the whole network at every step.
 
-    python bench/finetune.py
+    python bench/finetune.py [--from block_7]
 
 Every contestant is a process of its own that stays alive; repetitions are interleaved, so that a slow minute of the machine
 meets all of them. A repetition trains one epoch in batches of 64 with AdamW. Frostline's reads stored activations, as its recipe
 does once they are cached; torch runs the whole network in bf16 with the lower part under ``no_grad``, from uint8 images; Keras
-on TensorFlow runs ``model.fit`` with the same layers trainable (its last 47), on ready float32 images, in float32 and in mixed
+on TensorFlow runs ``model.fit`` with the same layers trainable, on ready float32 images, in float32 and in mixed
 bfloat16. Weights are random.
 Rows go to results/finetune.csv.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from contest import serve
 
 ROUNDS, BATCH, SIDE, CLASSES = 5, 64, 160, 10
 IMAGES = {"ours": 2048, "whole": 512, "keras": 512}
-KERAS_LAYERS = 47
+#: Keras layers from a block on; the first is the recipe's cut, the second that of "last:50".
+KERAS_LAYERS = {"block_7": 91, "block_12": 47}
 BARS = {"keras-tensorflow": 3.0, "torch whole": 1.8}
 
 
@@ -29,12 +32,15 @@ def main() -> None:
     from common import append_rows, contestants, peers_python
     from inputs import machine_speed
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--from", dest="first", choices=KERAS_LAYERS, default=next(iter(KERAS_LAYERS)), help="what trains first")
+    first = parser.parse_args().first
     here, keras = Path(__file__), peers_python()
     commands: dict[str, list[str | Path]] = {
-        "frostline": [sys.executable, here, "ours"],
-        "torch whole bf16": [sys.executable, here, "whole"],
-        "keras-tensorflow f32": [keras, here, "keras", "float32"],
-        "keras-tensorflow bf16": [keras, here, "keras", "mixed_bfloat16"],
+        "frostline": [sys.executable, here, "ours", first],
+        "torch whole bf16": [sys.executable, here, "whole", first],
+        "keras-tensorflow f32": [keras, here, "keras", first, "float32"],
+        "keras-tensorflow bf16": [keras, here, "keras", first, "mixed_bfloat16"],
     }
     machine = machine_speed()
     with contestants(commands) as running:
@@ -43,7 +49,7 @@ def main() -> None:
             for name, contestant in running.items():
                 speeds[name].append(contestant.repeat())
         about = {name: contestant.about for name, contestant in running.items()}
-    rows = [row(name, found, speeds["frostline"], about[name], machine) for name, found in speeds.items()]
+    rows = [row(f"{name}, from {first}", found, speeds["frostline"], about[name], machine) for name, found in speeds.items()]
     for each in rows:
         speed = f"{each['images_per_second']:6,} images/s ({each['lowest']:,}–{each['highest']:,})"
         print(f"{each['contestant']:24} {speed}  ours / this: {each['ours_ratio']:.2f}  bar {each['bar']}")
@@ -63,7 +69,7 @@ def row(name: str, found: list[float], ours: list[float], about: dict[str, Any],
     }
 
 
-def ours() -> None:
+def ours(first: str) -> None:
     """The loop on stored activations, as ``train_finetune`` has it."""
     import numpy as np
     import torch
@@ -77,7 +83,7 @@ def ours() -> None:
     from frostline.optim import parameter_groups
 
     size = (SIDE, SIDE)
-    line = cut(FeatureNetwork(build("mobilenetv2", size)).eval(), "block_12", size, "mobilenetv2")
+    line = cut(FeatureNetwork(build("mobilenetv2", size)).eval(), first, size, "mobilenetv2")
     network = Trainable(line.upper, nn.Linear(1280, CLASSES), line.shape)
     rng, n = np.random.default_rng(0), IMAGES["ours"]
     stored = rng.random((n, 2, int(np.prod(line.shape))), np.float32).astype(np.float16)
@@ -95,7 +101,7 @@ def ours() -> None:
     serve({"versions": f"torch {torch.__version__}", "trainable": trainable}, repeat)
 
 
-def whole() -> None:
+def whole(first: str) -> None:
     """The way of a notebook that knows ``no_grad`` and bf16."""
     import torch
     from torch import nn
@@ -108,7 +114,7 @@ def whole() -> None:
     from frostline.preprocess import Preprocess
 
     size = (SIDE, SIDE)
-    line = cut(FeatureNetwork(build("mobilenetv2", size)).eval(), "block_12", size, "mobilenetv2")
+    line = cut(FeatureNetwork(build("mobilenetv2", size)).eval(), first, size, "mobilenetv2")
     lower = FromUint8(line.lower, Preprocess(size=size, stored=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)).eval()
     lower = lower.to(memory_format=torch.channels_last)
     network = Trainable(line.upper, nn.Linear(1280, CLASSES), line.shape).train()
@@ -133,7 +139,7 @@ def whole() -> None:
     serve({"versions": f"torch {torch.__version__}", "trainable": trainable}, repeat)
 
 
-def keras(policy: str) -> None:
+def keras(first: str, policy: str) -> None:
     """``model.fit`` with Keras' last layers trainable and BatchNorm in inference mode."""
     import os
 
@@ -144,7 +150,7 @@ def keras(policy: str) -> None:
 
     keras.config.set_dtype_policy(policy)
     base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
-    for layer in base.layers[:-KERAS_LAYERS]:
+    for layer in base.layers[: -KERAS_LAYERS[first]]:
         layer.trainable = False
     inputs = keras.Input((SIDE, SIDE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(base(inputs, training=False))
@@ -164,7 +170,8 @@ def keras(policy: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        main()
+    roles: dict[str, Callable[..., None]] = {"ours": ours, "whole": whole, "keras": keras}
+    if sys.argv[1:2] and sys.argv[1] in roles:
+        roles[sys.argv[1]](*sys.argv[2:])
     else:
-        {"ours": ours, "whole": whole, "keras": keras}[sys.argv[1]](*sys.argv[2:])
+        main()

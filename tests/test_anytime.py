@@ -267,6 +267,17 @@ def test_a_table_of_another_type(dtype):
     assert table.seen.tolist() == [4, 2]
 
 
+def test_views_that_are_filled_in_later():
+    table = FeatureTable(3, 3, 2, "float32")
+    values = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
+    table.add(FeatureBlock(np.array([4, 2]), values[:2, :1]))
+    table.add(FeatureBlock(np.array([7]), values[2:, :1]))
+    table.fill(0, 1, FeatureBlock(np.array([4]), values[:1, 1:]))
+    table.fill(1, 1, FeatureBlock(np.array([2, 7]), values[1:, 1:]))
+    np.testing.assert_array_equal(table.features, values)
+    assert table.seen.tolist() == [4, 2, 7]
+
+
 # would more images help?
 
 

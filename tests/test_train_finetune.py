@@ -15,7 +15,7 @@ from frostline import show
 from frostline.choosing import resumed
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
-from frostline.feature_cache import entries
+from frostline.feature_cache import clear, entries
 from frostline.model_card import read_card
 from frostline.models.transfer import Cut, Upper
 from frostline.run_folder import is_finished
@@ -148,13 +148,86 @@ def test_more_views_are_cached_than_the_model_averages(splits, settings, tmp_pat
     assert read_card(run.model_folder).views == 2
 
 
+def cached(splits, settings, stop=None):
+    from frostline.activations import Cached
+    from frostline.frozen import freeze_below
+    from frostline.stopping import StopRule
+
+    return Cached(freeze_below(settings, splits.train.size), splits, settings, stop or StopRule(), settings.cached_views)
+
+
+def stored(features):
+    return np.asarray(features.float() if hasattr(features, "float") else features)
+
+
+def test_further_views_are_computed_after_the_first_epoch_and_are_the_same(splits, settings, tmp_path):
+    settings = settings.with_values(cached_views=3)
+    activations = cached(splits, settings)
+    batches = activations.training()
+    assert {entry["key"]["view"]: entry["rows"] for entry in entries()} == {"image": 120, "mirror": 12}
+    assert len(list(batches.epoch(0))) == 7
+    assert {entry["key"]["view"]: entry["rows"] for entry in entries()} == {"image": 120, "mirror": 12}
+    batches.prepare(1)
+    assert {entry["key"]["view"]: entry["rows"] for entry in entries()} == {"image": 120, "mirror": 120, "shifted-2": 108}
+    at_once = cached(splits, settings.with_values(epochs=1))
+    np.testing.assert_array_equal(stored(batches.features), stored(at_once.training().features))
+
+
+def test_a_further_view_that_overflows_moves_all_to_bfloat16(splits, settings, tmp_path, monkeypatch, capsys):
+    from frostline import feature_cache, features
+
+    settings = settings.with_values(cached_views=3)
+    activations = cached(splits, settings)
+    batches, first = activations.training(), stored(activations.training().features[:, 0])
+
+    def overflowing(rows, dtype):
+        if dtype == "float16":
+            raise feature_cache.FeatureOverflowError
+        return feature_cache.to_stored(rows, dtype)
+
+    monkeypatch.setattr(features, "to_stored", overflowing)
+    batches.prepare(1)
+    assert "too large for float16" in capsys.readouterr().err
+    assert activations.record["feature_dtype"] == "bfloat16"
+    assert str(batches.features.dtype) == "torch.bfloat16"
+    np.testing.assert_allclose(stored(batches.features[:, 0]), first, rtol=2**-7, atol=1e-3)
+    with pytest.raises(UserError, match="feature_dtype=bfloat16"):
+        cached(splits, settings.with_values(feature_dtype="float16")).training().prepare(1)
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch):
+def test_what_ends_while_further_views_are_computed_leaves_a_run_that_goes_on(splits, settings, tmp_path, monkeypatch):
+    settings = settings.with_values(cached_views=3, epochs=3)
+    whole = train(splits, settings, tmp_path / "whole")
+    clear()
+    from frostline.activations import Cached
+
+    real = Cached._filled
+
+    def stopping(self, dtype):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(self, dtype)
+
+    monkeypatch.setattr("frostline.features.BLOCK", 64)  # more than one block, so that there is something to cut short
+    with monkeypatch.context() as patch:
+        patch.setattr(Cached, "_filled", stopping)
+        cut = train(splits, settings, tmp_path / "cut")
+    assert "Ctrl-C" in cut.record["ended"]
+    assert [row["epoch"] for row in cut.history() if "epoch" in row] == [1]
+    _, saved = resumed(tmp_path / "cut", None, [], {})
+    again = train(splits, saved, tmp_path / "cut", resume=True)
+    assert [row["epoch"] for row in again.history() if "epoch" in row] == [1, 2, 3]
+    assert again.record["model_digest"] == whole.record["model_digest"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch, after):
     settings = settings.with_values(epochs=4)
     whole = train(splits, settings, tmp_path / "whole")
     assert not whole.checkpoints_folder.exists()
 
-    with killed(monkeypatch, after_epoch=3):
+    with killed(monkeypatch, after_epoch=after):
         train(splits, settings, tmp_path / "cut")
     # killed again, while it begins to go on: nothing that it needs is gone
     Run.create(tmp_path / "cut", resume=True).close()

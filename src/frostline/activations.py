@@ -65,22 +65,27 @@ class Activations(Protocol):
 
 
 class Cached:
-    """The cached path: activations of a few views, held in tables (memory-mapped when large)."""
+    """The cached path: activations of a few views, held in tables (memory-mapped when large).
+
+    The head and the first epoch above the line have the training images' own view alone, so that they are done sooner; the
+    other views are computed between the first epoch and the second. Where there is one epoch it has them all.
+    """
 
     def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule, views: int) -> None:
         self.below, self.splits, self.settings, self.views = below, splits, settings, views
-        self.reason = ""
-        self.train_table, self.validation_table = in_storage_type(settings.feature_dtype, lambda dtype: self._tables(dtype, stop))
+        self.stop, self.reason = stop, ""
+        self.at_first = 1 if settings.epochs > 1 else views
+        self.train_table, self.validation_table = in_storage_type(settings.feature_dtype, self._tables)
         self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
         self.record = {"path": "cached", "cached_views": self.views, "feature_dtype": self.train_table.dtype}
 
-    def _tables(self, dtype: str, stop: StopRule) -> tuple[FeatureTable, FeatureTable]:
-        frozen, splits = self.below.frozen, self.splits
+    def _tables(self, dtype: str) -> tuple[FeatureTable, FeatureTable]:
+        frozen, splits, stop = self.below.frozen, self.splits, self.stop
         tables = []
         with stage("activations", len(splits.train) + len(splits.validation)) as bar:
             for images in (splits.validation, splits.train):  # a run that is cut short has all of what it is judged by
-                views = self.views if images is splits.train else self.settings.views
-                table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(views, dtype)
+                views, now = (self.views, self.at_first) if images is splits.train else (self.settings.views,) * 2
+                table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(now, dtype)
                 tables.append(table)
                 unseen = Unseen(images.labels)
                 for block in frozen.extract(images, stratified_order(images.labels, self.settings.seed), caches):
@@ -93,17 +98,45 @@ class Cached:
         return tables[1], tables[0]
 
     def training(self, answers: Answers = None) -> FeatureBatches:
-        """See ``Activations``; a random one of the cached views of every row."""
+        """See ``Activations``; a random one of the cached views of every row, in the first epoch the image's own."""
         settings = self.settings
-        balanced = settings.balance == "sampling"
-        batches = self._batches(self.train_table, self.splits.train, settings.batch_size, shuffle=True, balanced=balanced)
+        order = {"shuffle": True, "balanced": settings.balance == "sampling"}
+        later = self._with_all_views if self.at_first < self.views else None
+        batches = self._batches(self.train_table, self.splits.train, settings.batch_size, complete=later, **order)
         return batches.learn_from(answers, self.seen)
+
+    def _with_all_views(self) -> Tensor | None:
+        """The training rows' activations (n, V, D) once all views are there; None: work is to end before."""
+        now = self.train_table.dtype
+        table = in_storage_type("auto" if self.settings.feature_dtype == "auto" and now == "float16" else now, self._filled)
+        if table is None:
+            return None
+        self.train_table, self.record["feature_dtype"] = table, table.dtype
+        return stored_tensor(table.features, table.dtype)
+
+    def _filled(self, dtype: str) -> FeatureTable | None:
+        """The training rows' table with all views; another one where they are not stored as the first view is."""
+        frozen, images, rows, table, first = self.below.frozen, self.splits.train, self.seen, self.train_table, self.at_first
+        if dtype != table.dtype:
+            table, first = FeatureTable(len(rows), self.views, frozen.width, dtype), 0
+        done = 0
+        with stage("activations of further views", len(rows)) as bar:
+            for block in frozen.extract(images, rows, frozen.caches(self.views, dtype)[first:], first):
+                if first:
+                    table.fill(done, first, block)
+                else:
+                    table.add(block)
+                done += len(block.rows)
+                bar.advance(len(block.rows))
+                if done < len(rows) and self.stop.check():
+                    return None
+        return table
 
     def validation(self) -> FeatureBatches:
         """See ``Activations``."""
         return self._batches(self.validation_table, self.splits.validation, LOOKED_AT)
 
-    def _batches(self, table: FeatureTable, images: ImageSet, size: int, **order: bool) -> FeatureBatches:
+    def _batches(self, table: FeatureTable, images: ImageSet, size: int, **order: Any) -> FeatureBatches:
         features, labels = stored_tensor(table.features, table.dtype), images.labels[table.seen]
         device, shape = pick_device(self.settings.device), self.below.line.shape
         return FeatureBatches(features, labels, size, seed=self.settings.seed, shape=shape, device=device, **order)

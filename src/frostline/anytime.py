@@ -77,10 +77,15 @@ class FeatureTable:
         self._features = scratch_array((capacity, views, width), STORED[dtype])
 
     def add(self, block: FeatureBlock) -> None:
-        """Append a block."""
+        """Append a block: the first of the table's views, or all of them."""
         end = self.count + len(block.rows)
-        self.rows[self.count : end], self._features[self.count : end] = block.rows, block.features
+        self.rows[self.count : end] = block.rows
+        self._features[self.count : end, : block.features.shape[1]] = block.features
         self.count = end
+
+    def fill(self, place: int, first: int, block: FeatureBlock) -> None:
+        """Views from number ``first`` on of rows that were added before, those at ``place`` and after it."""
+        self._features[place : place + len(block.rows), first:] = block.features
 
     @property
     def seen(self) -> Rows:

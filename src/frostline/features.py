@@ -51,7 +51,7 @@ class _Pending:
 
 
 def extract(
-    images: ImageSet, rows: Rows, preprocess: Preprocess, engine: Runs, caches: Sequence[FeatureCache]
+    images: ImageSet, rows: Rows, preprocess: Preprocess, engine: Runs, caches: Sequence[FeatureCache], first: int = 0
 ) -> Iterator[FeatureBlock]:
     """Features of these rows in blocks of ``BLOCK``, in order; computed where the cache lacks them, and then kept there.
 
@@ -60,14 +60,15 @@ def extract(
         rows: (n,) row numbers, in the order wanted.
         preprocess: the network's.
         engine: gives (b, D) float32 for (b, h, w, 3) uint8.
-        caches: one per view, as ``data.views`` numbers them.
+        caches: one per view, as ``data.views`` numbers them from ``first`` on.
+        first: the number of the first cache's view.
 
     Raises:
         FeatureOverflowError: a value does not fit the caches' storage type.
         UserError: a feature is not finite.
     """
     queue: deque[_Pending] = deque()
-    outputs = engine.run(_batches(images, rows, preprocess, engine.batch, caches, queue))
+    outputs = engine.run(_batches(images, rows, preprocess, engine.batch, caches, queue, first))
     for features, *_ in outputs:
         while not queue[0].chunks:
             yield _finish(images, queue.popleft(), caches)
@@ -81,7 +82,13 @@ def extract(
 
 
 def _batches(
-    images: ImageSet, rows: Rows, preprocess: Preprocess, batch: int, caches: Sequence[FeatureCache], queue: deque[_Pending]
+    images: ImageSet,
+    rows: Rows,
+    preprocess: Preprocess,
+    batch: int,
+    caches: Sequence[FeatureCache],
+    queue: deque[_Pending],
+    first: int,
 ) -> Iterator[Array]:
     """The images to compute, view by view; ``queue`` learns what each batch is for before it is handed out."""
     plan: deque[tuple[_Pending, Rows]] = deque()
@@ -102,7 +109,7 @@ def _batches(
         pending, positions = plan.popleft()
         for view, known in enumerate(pending.known):
             if not known[positions].all():
-                yield seen_as(block, images.digests[pending.rows[positions]], view)
+                yield seen_as(block, images.digests[pending.rows[positions]], first + view)
 
 
 def _look_up(images: ImageSet, rows: Rows, caches: Sequence[FeatureCache]) -> _Pending:

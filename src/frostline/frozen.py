@@ -67,9 +67,11 @@ class Frozen:
         """The cache of each view."""
         return [FeatureCache({**self.key, "view": view_name(number)}, self.width, dtype) for number in range(views)]
 
-    def extract(self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache]) -> Iterator[FeatureBlock]:
-        """Features of these rows, in order."""
-        return extract(images, rows, self.preprocess, self.engine, caches)
+    def extract(
+        self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache], first: int = 0
+    ) -> Iterator[FeatureBlock]:
+        """Features of these rows, in order; ``first`` is the number of the first cache's view."""
+        return extract(images, rows, self.preprocess, self.engine, caches, first)
 
 
 def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:

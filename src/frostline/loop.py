@@ -129,7 +129,7 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
     try:
         with stage("train", total=settings.epochs * rows) as bar:
             bar.advance(len(training.history) * rows)
-            while not (reason := training.why_end()):
+            while not (reason := training.why_end() or training.prepare()):
                 on_epoch(training.epoch(bar))
                 # an epoch that was cut short is trained again
                 if checkpoints is not None and training.steps % len(training.batches) == 0:

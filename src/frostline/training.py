@@ -164,6 +164,11 @@ class Training:
                 received="no gradient for " + ", ".join(unused),
             )
 
+    def prepare(self) -> str:
+        """Let the batches compute what the next epoch needs; why training ends where that was cut short, else ""."""
+        self.batches.prepare(len(self.history))
+        return self.stop.reason if self.history and self.stop.check() else ""
+
     def epoch(self, bar: Stage) -> Row:
         """Train one epoch, or up to the step after which ``stop`` holds; judge the weights; the row joins the history."""
         number = len(self.history)

@@ -188,3 +188,31 @@ def test_features_that_are_maps_come_in_their_shape():
     x, _ = next(judged.epoch(0))
     assert x.shape == (2, 3, 2, 2, 2)
     assert torch.equal(x.flatten(2), torch.from_numpy(features))
+
+
+def test_the_first_epoch_has_the_first_view_alone_where_the_others_are_still_to_come():
+    """Row r, view v holds 10 r + v; views 1 and 2 are there when the second epoch begins."""
+    features = (10.0 * np.arange(60)[:, None] + np.arange(3)[None])[:, :, None].astype(np.float32)
+    table, asked = torch.full((60, 3, 1), torch.nan), []
+    table[:, 0] = torch.from_numpy(features[:, 0])
+
+    def complete():
+        asked.append(len(asked))
+        return torch.from_numpy(features) if len(asked) > 1 else None
+
+    batches = FeatureBatches(table, np.arange(60), 16, complete=complete, shuffle=True)
+
+    def views(number):
+        x, y = (torch.cat(parts) for parts in zip(*batches.epoch(number), strict=True))
+        return (x[:, 0] - 10 * y).tolist()
+
+    batches.prepare(0)
+    assert (set(views(0)), asked) == ({0.0}, [])
+    batches.prepare(1)  # cut short
+    assert asked == [0]
+    assert set(views(1)) == {0.0, 1.0, 2.0}
+    batches.prepare(1)
+    assert asked == [0, 1]
+    assert set(views(0)) == {0.0}  # made again, the first epoch is what it was
+    whole = FeatureBatches(features, np.arange(60), 16, shuffle=True)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches.epoch(1), whole.epoch(1), strict=True))

@@ -33,6 +33,9 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
+    def prepare(self, number: int) -> None:
+        """Compute what epoch ``number`` needs and those before it did not; a stop rule may cut it short."""
+
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The (x, y) batches of epoch ``number`` (0, 1, …): inputs with B rows, and (B,) int64 labels or a teacher's answers."""
 
@@ -79,6 +82,9 @@ class OrderedRows:
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size) - self._one_is_left
+
+    def prepare(self, number: int) -> None:
+        """See ``Batches``; nothing, where all rows are there from the beginning."""
 
     def learn_from(self, answers: NDArray[np.float32] | None, places: NDArray[np.int64] | None = None) -> Self:
         """These batches with a teacher's answers in place of labels; as they are where there are none.
@@ -215,6 +221,8 @@ class FeatureBatches(OrderedRows):
         features: (N, V, D), of any floating type; batches are float32.
         labels: (N,) int64.
         shape: what D is brought to, where the features are maps: batches are then (B, *shape) and (B, V, *shape).
+        complete: gives the features with all views before the second epoch, or None where work is to end before they are there;
+            the first epoch has the first view alone. None: all views are there.
         shuffle, balanced: as in ``ArrayBatches``.
     """
 
@@ -226,6 +234,7 @@ class FeatureBatches(OrderedRows):
         *,
         seed: int = 0,
         shape: tuple[int, ...] = (),
+        complete: Callable[[], Tensor | None] | None = None,
         shuffle: bool = False,
         balanced: bool = False,
         device: torch.device | str = "cpu",
@@ -234,19 +243,29 @@ class FeatureBatches(OrderedRows):
             raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.shape = shape or tuple(features.shape[2:])
-        held = features if isinstance(features, Tensor) else _on_device(features, "cpu")
-        self.features = held.to(self.device) if _fits(held, self.device) else held
+        self._complete, self._one_at_first = complete, complete is not None
+        self.features = self._held(features if isinstance(features, Tensor) else _on_device(features, "cpu"))
+
+    def _held(self, features: Tensor) -> Tensor:
+        return features.to(self.device) if _fits(features, self.device) else features
+
+    def prepare(self, number: int) -> None:
+        """See ``Batches``: the views that the first epoch does without."""
+        if number > 0 and self._complete is not None and (features := self._complete()) is not None:
+            self.features, self._complete = self._held(features), None
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         drawn = generator(self.seed, number)
+        self.prepare(number)
+        there = 1 if self._complete is not None or (self._one_at_first and number == 0) else self.features.shape[1]
         for rows in self.order(drawn):
-            batch = self._batch(rows.to(self.features.device), drawn).to(self.device)
+            batch = self._batch(rows.to(self.features.device), there, drawn).to(self.device)
             yield batch.float().unflatten(-1, self.shape), self.targets(rows)
 
-    def _batch(self, rows: Tensor, drawn: torch.Generator) -> Tensor:
+    def _batch(self, rows: Tensor, there: int, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:
             return self.features.index_select(0, rows)
-        views = torch.randint(0, self.features.shape[1], (len(rows),), generator=drawn).to(rows.device)
+        views = torch.randint(0, there, (len(rows),), generator=drawn).to(rows.device)
         return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
 
 
