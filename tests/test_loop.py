@@ -193,6 +193,18 @@ def test_an_interrupt_ends_at_the_step_and_leaves_a_judged_network(at, epochs, s
     assert all(math.isfinite(value) for value in fitted.history[-1].values())
 
 
+def test_an_interrupt_between_two_epochs_trains_no_step_of_the_second():
+    stop, features = StopRule(), np.ones((40, 2, 1), np.float32)
+
+    def complete():  # the views that the first epoch does without
+        stop.interrupted = True
+
+    batches = FeatureBatches(features, np.ones(40, np.int64), 10, complete=complete, shuffle=True)
+    fitted = fit(make_head("dense-c", 1, 2), batches, points(seed=1), settings=settings(), stop=stop)
+    assert fitted.reason == "interrupted by Ctrl-C"
+    assert [row["steps"] for row in fitted.history] == [4]
+
+
 def test_a_spent_budget_ends_after_one_step():
     fitted = fit(make_head("dense-c", 1, 2), points(shuffle=True), points(seed=1), settings=settings(), stop=StopRule(budget_s=0.0))
     assert "budget" in fitted.reason
