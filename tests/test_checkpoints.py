@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.checkpoints import Checkpoints, State
+from frostline.checkpoints import Checkpoints, State, noted
 from frostline.config import Settings
 from frostline.data.batches import FeatureBatches
 from frostline.errors import UserError
@@ -54,6 +54,15 @@ def test_another_training_s_are_refused(tmp_path):
     Checkpoints(tmp_path, "one").save(1, state(1))
     with pytest.raises(UserError, match="another training"):
         Checkpoints(tmp_path, "two").load()
+
+
+def test_what_the_newest_notes_is_read_before_its_identity_is_known(tmp_path):
+    assert noted(tmp_path) == {}
+    for number in (1, 2):
+        Checkpoints(tmp_path, "one", {"views": number}).save(number, state(number))
+    assert noted(tmp_path) == {"views": 2}
+    max(tmp_path.iterdir()).write_bytes(b"damaged")
+    assert noted(tmp_path) == {"views": 1}
 
 
 def network():

@@ -144,6 +144,16 @@ def test_a_large_scratch_array_is_an_unnamed_file(monkeypatch, cache_folder):
     assert scratch_array((0, 7), np.dtype("<f2")).shape == (0, 7)
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot keep room for a file")
+def test_a_large_scratch_array_has_its_room_from_the_beginning(monkeypatch, cache_folder):
+    monkeypatch.setattr(files, "OF_THE_MEMORY", 100 / files.MEMORY)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        scratch_array((100, 7), np.dtype("<f2"))
+    assert raised.value.filename == str(cache_folder)
+    assert list(Path(cache_folder).iterdir()) == []
+
+
 def test_less_memory_sends_smaller_arrays_to_files():
     shape = (1000, 100)  # 400,000 bytes
     assert not isinstance(scratch_array(shape, np.dtype(np.float32)), np.memmap)

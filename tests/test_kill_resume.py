@@ -1,4 +1,7 @@
-"""kill -9 at twenty random moments of a fine-tuning, then ``--resume``: the model is the same bits each time."""
+"""kill -9 at twenty random moments of a fine-tuning, then ``--resume``: the model is the same bits each time.
+
+Every fourth begins with an empty cache, so that it may be killed while activations are computed as well.
+"""
 
 import os
 import random
@@ -32,25 +35,27 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path: Path, tiny_weight
     settings += ["ema=0.99", "soup=2", "mixup=0.2", "cutmix=0.5", "clip=1"]
     options = [argument for setting in settings for argument in ("--set", setting)]
     fresh = ["--recipe", "mobilenetv2-finetune", "--weights", tiny_weights, *options]
-    subprocess.run(command(data, *fresh, "--out", tmp_path / "warm"), check=True, capture_output=True)
-    started = time.monotonic()
-    subprocess.run(command(data, *fresh, "--out", tmp_path / "reference"), check=True, capture_output=True)
-    duration, wanted = time.monotonic() - started, digest(tmp_path / "reference")
+    durations = []  # with an empty cache, with a full one
+    for name in ("cold", "reference"):
+        started = time.monotonic()
+        subprocess.run(command(data, *fresh, "--out", tmp_path / name), check=True, capture_output=True)
+        durations.append(time.monotonic() - started)
+    wanted = digest(tmp_path / "reference")
     moments, resumed = random.Random(5), 0
     for number in range(KILLS):
-        out = tmp_path / f"run-{number}"
-        process = subprocess.Popen(
-            command(data, *fresh, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(duration * moments.uniform(0.1, 1.0))
+        out, empty = tmp_path / f"run-{number}", number % 4 == 3
+        environment = os.environ | ({"FROSTLINE_HOME": str(tmp_path / f"home-{number}")} if empty else {})
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command(data, *fresh, "--out", out), env=environment, start_new_session=True, **quiet)
+        time.sleep(durations[0 if empty else 1] * moments.uniform(0.1, 1.0))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         finished = (out / "run.json").exists()
         if not finished and (out / "data.json").exists():
             resumed += any((out / "checkpoints").glob("*.safetensors"))
-            subprocess.run(command("--resume", out), check=True, capture_output=True)
+            subprocess.run(command("--resume", out), env=environment, check=True, capture_output=True)
         elif not finished:  # killed before it knew what it was to do
-            subprocess.run(command(data, *fresh, "--out", out), check=True, capture_output=True)
+            subprocess.run(command(data, *fresh, "--out", out), env=environment, check=True, capture_output=True)
         assert digest(out) == wanted, f"killed run {number}"
         Run.open(out).verify()
         assert not list(out.rglob("*.tmp"))

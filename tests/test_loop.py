@@ -143,6 +143,11 @@ def test_patience_counts_epochs_without_a_better_score_and_restores():
     assert torch.equal(fitted.network.w, weights[1])
 
 
+def test_patience_names_the_score_by_which_it_judged():
+    fitted, _ = scripted([4, 7, 6, 5, 9], stop=StopRule(stop_at=0.99), patience=2, monitor="loss")
+    assert fitted.reason == "no better validation accuracy in 2 epochs"
+
+
 @pytest.mark.parametrize("values", [{}, {"patience": 0}])
 def test_what_is_no_dense_head_is_not_stopped_unless_asked(values):
     fitted, _ = scripted([9, 1, 1, 1, 1, 1, 1, 1, 1], **values)

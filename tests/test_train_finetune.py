@@ -17,7 +17,7 @@ from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import clear, entries
 from frostline.model_card import read_card
-from frostline.models.transfer import Cut, Upper
+from frostline.models.transfer import Cut, Trainable, Upper
 from frostline.run_folder import is_finished
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
@@ -363,14 +363,90 @@ def test_a_full_disk_is_said_before_anything_is_cached(splits, settings, tmp_pat
     # two views are cached now: they need room once more alone, and what the cache holds of other images counts for nothing
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 + 24.5) / 0.8)))
     assert train(splits, settings.with_values(epochs=1), tmp_path / "again").scores("test")["n"] == 30
-    # with room for more, but not for all that are wanted, a run that goes on has as many as before
-    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * (108 * 3.2 + 24) / 0.8)))
-    again = train(splits, settings.with_values(cached_views=5, epochs=1), tmp_path / "third")
-    assert read_card(again.model_folder).values["training"]["cached_views"] == kept
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, 1000))
     other = load_data(tinted_folders(tmp_path / "data", ["x", "y"], 20, start=900))
     with pytest.raises(UserError, match="no room for the activations"):
         train(other, settings, tmp_path / "other")
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_run_goes_on_with_as_many_views_as_it_began_with(splits, settings, tmp_path, monkeypatch, views):
+    from collections import namedtuple
+
+    Usage = namedtuple("Usage", "total used free")
+    row, settings = 2 * 192 * 3 * 3 * 2, settings.with_values(cached_views=5, views=views, epochs=3)
+
+    def free(rows):
+        monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, int(row * rows / 0.8)))
+
+    free(108 * 3.5 + 12 * views)
+    with killed(monkeypatch, after_epoch=2):
+        train(splits, settings, tmp_path / "run")
+    for rows in (500, 1000):  # there is room for more than then, or for all
+        free(rows + 108 * 3.5)
+        with killed(monkeypatch, after_epoch=2):
+            train(splits, settings, tmp_path / "run", resume=True)
+    free(100)
+    with pytest.raises(UserError, match="no room for the activations"):
+        train(splits, settings, tmp_path / "run", resume=True)
+    free(1000)
+    again = train(splits, settings, tmp_path / "run", resume=True)
+    assert read_card(again.model_folder).values["training"]["cached_views"] == 3
+
+
+def test_the_record_tells_of_the_views_that_were_trained_on(splits, settings, tmp_path):
+    run = train(splits, settings.with_values(cached_views=3, stop_at=0.01, head="logistic"), tmp_path / "run")
+    assert run.record["ended"]
+    found = read_card(run.model_folder).values["training"]
+    assert found.get("cached_views", 1) == 1
+    activations = cached(splits, settings.with_values(cached_views=3))
+    assert (activations.views, activations.record["cached_views"]) == (3, 1)
+    activations.training().prepare(1)
+    assert activations.record["cached_views"] == 3
+
+
+def test_the_learning_rate_finder_computes_no_further_views(splits, settings, tmp_path):
+    from frostline.rate_finder import find_rate
+    from frostline.stopping import StopRule
+    from frostline.training import Training
+
+    settings = settings.with_values(cached_views=3)
+    activations = cached(splits, settings)
+    network = Trainable(activations.below.line.upper, nn.Linear(96, 3), activations.below.line.shape)
+    training = Training(network, activations.training(), activations.validation(), settings, None, StopRule())
+    find_rate(training)
+    assert activations.record["cached_views"] == 1
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_its_last_epoch_records_what_an_uninterrupted_one_does(splits, settings, tmp_path, monkeypatch):
+    from frostline import feature_cache, features
+
+    def overflowing(rows, dtype):
+        if dtype == "float16" and overflowing.views:
+            raise feature_cache.FeatureOverflowError
+        return feature_cache.to_stored(rows, dtype)
+
+    def filled(self, dtype):
+        overflowing.views = True
+        try:
+            return real(self, dtype)
+        finally:
+            overflowing.views = False
+
+    from frostline.activations import Cached
+
+    overflowing.views, real = False, Cached._filled
+    monkeypatch.setattr(features, "to_stored", overflowing)
+    monkeypatch.setattr(Cached, "_filled", filled)
+    settings = settings.with_values(cached_views=3)
+    whole = train(splits, settings, tmp_path / "whole")
+    clear()
+    with killed(monkeypatch, "frostline.train_finetune.recorded_temperature"):
+        train(splits, settings, tmp_path / "cut")
+    again = train(splits, settings, tmp_path / "cut", resume=True)
+    assert read_card(again.model_folder).values["training"]["feature_dtype"] == "bfloat16"
+    assert again.record["model_digest"] == whole.record["model_digest"]
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

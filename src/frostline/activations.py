@@ -46,9 +46,11 @@ class Activations(Protocol):
         seen: (n,) rows of the training images.
         judged: (m,) rows of the validation images.
         reason: why not all training images are there; empty where they are.
+        views: of each training image, that are or will be cached; 0: none is.
         record: for the run's record: the path and what it does to images.
     """
 
+    views: int
     seen: NDArray[np.int64]
     judged: NDArray[np.int64]
     reason: str
@@ -77,7 +79,7 @@ class Cached:
         self.at_first = 1 if settings.epochs > 1 else views
         self.train_table, self.validation_table = in_storage_type(settings.feature_dtype, self._tables)
         self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
-        self.record = {"path": "cached", "cached_views": self.views, "feature_dtype": self.train_table.dtype}
+        self.record = {"path": "cached", "cached_views": self.at_first, "feature_dtype": self.train_table.dtype}
 
     def _tables(self, dtype: str) -> tuple[FeatureTable, FeatureTable]:
         frozen, splits, stop = self.below.frozen, self.splits, self.stop
@@ -111,7 +113,8 @@ class Cached:
         table = in_storage_type("auto" if self.settings.feature_dtype == "auto" and now == "float16" else now, self._filled)
         if table is None:
             return None
-        self.train_table, self.record["feature_dtype"] = table, table.dtype
+        self.train_table = table
+        self.record |= {"cached_views": self.views, "feature_dtype": table.dtype}
         return stored_tensor(table.features, table.dtype)
 
     def _filled(self, dtype: str) -> FeatureTable | None:
@@ -136,8 +139,9 @@ class Cached:
         """See ``Activations``."""
         return self._batches(self.validation_table, self.splits.validation, LOOKED_AT)
 
-    def _batches(self, table: FeatureTable, images: ImageSet, size: int, **order: Any) -> FeatureBatches:
-        features, labels = stored_tensor(table.features, table.dtype), images.labels[table.seen]
+    def _batches(self, table: FeatureTable, images: ImageSet, size: int, views: int | None = None, **order: Any) -> FeatureBatches:
+        """Batches of a table's rows; ``views``: of its first ones alone."""
+        features, labels = stored_tensor(table.features[:, :views], table.dtype), images.labels[table.seen]
         device, shape = pick_device(self.settings.device), self.below.line.shape
         return FeatureBatches(features, labels, size, seed=self.settings.seed, shape=shape, device=device, **order)
 
@@ -147,19 +151,19 @@ class Cached:
         Of training images of their own view, which costs a pass and not several; of validation averaged over the views served.
         """
         labels = self.splits.train.labels[self.seen]
-        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT), self.seen, 1)
-        validation = self._pooled(self.validation(), self.judged, self.settings.views)
+        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT, views=1), self.seen)
+        validation = self._pooled(self.validation(), self.judged)
         moments = Moments(train.features.shape[2], len(self.splits.classes))
         for start in range(0, train.count, 4096):
             moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
         return Extracted(train, validation, moments)
 
-    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64], views: int) -> FeatureTable:
+    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64]) -> FeatureTable:
         network = Trainable(self.below.line.upper, nn.Identity(), self.below.line.shape)
         table: FeatureTable | None = None
         with network.folded(), only_looking(network, self.settings) as model, stage("features above", batches.rows) as bar:
             for x, y in batches.epoch(0):
-                pooled = model(x[:, :views]).float().mean(1, keepdim=True).cpu().numpy()
+                pooled = model(x).float().mean(1, keepdim=True).cpu().numpy()
                 table = table or FeatureTable(batches.rows, 1, pooled.shape[2], "float32")
                 table.add(FeatureBlock(rows[table.count : table.count + len(y)], pooled))
                 bar.advance(len(y))
@@ -167,27 +171,33 @@ class Cached:
         return table
 
 
-def views_that_fit(below: Below, splits: Splits, settings: Settings) -> int:
-    """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table."""
-    wanted = max(settings.views, settings.cached_views)
+def views_that_fit(below: Below, splits: Splits, settings: Settings, began_with: int = 0) -> int:
+    """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table.
+
+    Args:
+        began_with: how many a run has that goes on, which is then to have neither more nor fewer.
+
+    Raises:
+        UserError: there is no room for those that are judged by, or for those that the run began with.
+    """
+    wanted = began_with or max(settings.views, settings.cached_views)
+    least = began_with or settings.views
     dtype = "float16" if settings.feature_dtype == "auto" else settings.feature_dtype
     row = below.frozen.width * STORED[dtype].itemsize
     home().mkdir(parents=True, exist_ok=True)
-    free, whole = OF_THE_DISK * shutil.disk_usage(home()).free, 0
+    free = OF_THE_DISK * shutil.disk_usage(home()).free
     needed = 2 * row * (len(splits.train) * wanted + len(splits.validation) * settings.views)
     if needed > free:  # what is cached needs room once alone; only now is it worth reading the cache's index
         cached = [int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(wanted, dtype)]
         free += row * sum(cached)
-        whole = next((view for view, rows in enumerate(cached) if rows < len(splits.train)), wanted)
     fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
-    if settings.views <= whole < fitting:
-        fitting = whole  # a run that goes on has as many as it began with, whatever the disk has room for now
-    if fitting < settings.views:
+    if fitting < least:
+        other = "make room" if began_with else "--augment mirror, which stores nothing; a line further up"
         raise UserError(
             f"The disk of {home()} has no room for the activations.",
-            expected=f"{2 * row * (len(splits.train) + len(splits.validation)) * settings.views / 2**30:,.1f} GiB",
+            expected=f"{2 * row * (len(splits.train) * least + len(splits.validation) * settings.views) / 2**30:,.1f} GiB",
             received=f"{free / 2**30:,.1f} GiB ({OF_THE_DISK:.0%} of what is free)",
-            hint="--augment mirror, which stores nothing; a line further up; or FROSTLINE_HOME on another disk",
+            hint=f"{other}; or FROSTLINE_HOME on another disk",
         )
     if fitting < wanted:
         say(f"The disk of {home()} has room for {fitting} views of each image, not {wanted}.", "yellow")
@@ -238,7 +248,7 @@ class LiveBatches(OrderedRows):
 class Live:
     """The live path: nothing is stored; every step runs the frozen part too."""
 
-    reason = ""
+    reason, views = "", 0
 
     def __init__(self, below: Below, splits: Splits, settings: Settings) -> None:
         self.below, self.splits, self.settings = below, splits, settings

@@ -28,6 +28,19 @@ def training_identity(settings: Settings, splits: Splits, weights: str = "", tea
     return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights, *taught])
 
 
+def noted(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint of a folder that can be read notes beside its state; empty where there is none."""
+    for path in _newest_first(folder):
+        with suppress(SafetensorError), safe_open(path, "pt") as opened:
+            notes: dict[str, Any] = json.loads(opened.metadata().get("notes", "{}"))
+            return notes
+    return {}
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+
+
 @dataclass(frozen=True)
 class State:
     """What a training needs to go on: tensors by name, and JSON values."""
@@ -42,18 +55,19 @@ class Checkpoints:
     Args:
         folder: made when the first is saved.
         identity: of the training (its settings, data and starting weights): checkpoints of another are an error.
+        notes: JSON values that are wanted before the identity is known; see ``noted``.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.folder, self.identity = folder, identity
+    def __init__(self, folder: Path, identity: str, notes: dict[str, Any] | None = None) -> None:
+        self.folder, self.identity, self.notes = folder, identity, notes or {}
 
     def save(self, epoch: int, state: State) -> None:
         """Keep ``state`` as it is after ``epoch`` epochs; older ones than the last ``KEPT`` go."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-        described = {"identity": self.identity, "values": json.dumps(state.values)}
+        described = {"identity": self.identity, "notes": json.dumps(self.notes), "values": json.dumps(state.values)}
         data = save(tensors, metadata=described)
         write_bytes(self.folder / f"epoch-{epoch:06d}-{digest_bytes(data)}.safetensors", data)
-        for path in self._paths()[KEPT:]:
+        for path in _newest_first(self.folder)[KEPT:]:
             path.unlink()
 
     def load(self) -> State | None:
@@ -63,7 +77,7 @@ class Checkpoints:
             UserError: it is of another training.
         """
         damaged = False
-        for path in self._paths():
+        for path in _newest_first(self.folder):
             data = path.read_bytes()
             if digest_bytes(data) != path.stem.rpartition("-")[2]:
                 say(f"The checkpoint {path.name} is damaged and is passed over.", "yellow")
@@ -81,7 +95,7 @@ class Checkpoints:
         Raises:
             UserError: the newest is of another training.
         """
-        for path in self._paths()[:1]:
+        for path in _newest_first(self.folder)[:1]:
             with suppress(SafetensorError):
                 self._described(path)
 
@@ -95,6 +109,3 @@ class Checkpoints:
                 hint="train with --overwrite in place of --resume to begin anew",
             )
         return described
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*.safetensors"), reverse=True)

@@ -49,8 +49,8 @@ def in_storage_type(asked: str, make: Callable[[str], Made]) -> Made:
     except FeatureOverflowError:
         if asked != "auto":
             raise UserError("A feature is too large for float16.", hint="--set feature_dtype=bfloat16 (or float32)") from None
-        say("A feature is too large for float16: features are stored in bfloat16.", "yellow")
-        return make("bfloat16")
+    say("A feature is too large for float16: features are stored in bfloat16.", "yellow")
+    return make("bfloat16")  # outside of the handler, whose exception holds what was made of float16 until then
 
 
 def to_stored(features: NDArray[np.float32], dtype: str) -> Array:

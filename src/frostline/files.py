@@ -17,6 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+#: How the entries of a ZIP may be packed: stored or deflated. What else Python unpacks, it unpacks without a limit of bytes.
+COMPRESSIONS = (0, 8)
+
 
 def home() -> Path:
     """The cache folder: ``FROSTLINE_HOME``, else ``$XDG_CACHE_HOME/frostline``, else ``~/.cache/frostline``."""
@@ -228,4 +231,6 @@ def scratch_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         if shutil.disk_usage(folder).free < size:  # a page that finds no room when it is filled would end the process
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         with tempfile.TemporaryFile(dir=folder) as stream:
+            if hasattr(os, "posix_fallocate"):  # what is filled later must still find room then
+                os.posix_fallocate(stream.fileno(), 0, size)
             return np.memmap(stream, dtype, "w+", shape=shape)

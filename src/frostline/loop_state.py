@@ -36,7 +36,7 @@ class Best:
     """
 
     def __init__(self, network: nn.Module, monitor: str, kept: int = 1) -> None:
-        self._live, self._monitor, self._room = live_tensors(network), monitor, max(1, kept)
+        self._live, self.monitor, self._room = live_tensors(network), monitor, max(1, kept)
         self._kept: list[tuple[Row, list[Tensor]]] = []
 
     @property
@@ -46,7 +46,7 @@ class Best:
 
     def _score(self, row: Row) -> tuple[float, float]:
         accuracy, loss = row["validation_accuracy"], -row["validation_loss"]
-        return (accuracy, loss) if self._monitor == "accuracy" else (loss, accuracy)
+        return (accuracy, loss) if self.monitor == "accuracy" else (loss, accuracy)
 
     def offer(self, row: Row) -> None:
         """Keep the present weights if this row is among the best; a tie on one score is decided by the other, then by age."""

@@ -13,7 +13,7 @@ from frostline import engine
 from frostline.activations import Activations, Answers, Cached, Live, views_that_fit
 from frostline.anytime import Extracted
 from frostline.calibrate import apply_temperature, recorded_temperature
-from frostline.checkpoints import Checkpoints, training_identity
+from frostline.checkpoints import Checkpoints, noted, training_identity
 from frostline.config import Settings
 from frostline.convert import convert_head
 from frostline.data.imageset import Splits
@@ -52,7 +52,8 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         below = freeze_below(settings, splits.train.size)
         _check(below.line, settings)
         as_pretrained = below.whole_as_pretrained()
-        views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings)
+        began_with = noted(run.checkpoints_folder).get("views", 0)
+        views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings, began_with)
         say_plan(make_plan(below, settings, splits, views), below, settings)
     activations: Activations
     if settings.changes_pixels:
@@ -158,10 +159,10 @@ class _FineTuning:
 
     def checkpoints(self, run: Run) -> Checkpoints:
         """Where this training's state is kept."""
-        views = self.activations.record.get("cached_views", 0)  # as the disk had room for
+        views = self.activations.views  # as the disk had room for
         taught = self.teacher.digest if self.teacher else ""
         identity = training_identity(self.settings.with_values(cached_views=views), self.splits, self.below.loaded.digest, taught)
-        return Checkpoints(run.checkpoints_folder, identity)
+        return Checkpoints(run.checkpoints_folder, identity, {"views": views})
 
     def record(self, fitted: Fitted, head: FittedHead) -> dict[str, Any]:
         """What was trained, and how it ended."""

@@ -131,6 +131,7 @@ class Training:
         self.schedule.go_on(self.steps, self.stop.spent(self.began))
         self.history = saved.values["history"]
         self.started = time.monotonic() - self.history[-1]["seconds"]
+        self.batches.prepare(len(self.history) - 1)  # what the epochs so far had: where no other follows, the record tells of it
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step down the loss of a batch (B, …), (B,): forward, backward, the optimizer; returns the loss and the logits."""
@@ -248,5 +249,5 @@ class Training:
         if len(self.history) >= settings.epochs:
             return f"all {settings.epochs} epochs were run"
         if settings.patience > 0 and len(self.history) - self.best.row["epoch"] >= settings.patience:
-            return f"no better validation {settings.monitor} in {settings.patience} epochs"
+            return f"no better validation {self.best.monitor} in {settings.patience} epochs"
         return ""

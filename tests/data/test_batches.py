@@ -210,6 +210,9 @@ def test_the_first_epoch_has_the_first_view_alone_where_the_others_are_still_to_
     assert (set(views(0)), asked) == ({0.0}, [])
     batches.prepare(1)  # cut short
     assert asked == [0]
+    assert (set(views(1)), asked) == ({0.0}, [0])  # as the learning-rate finder does: no epoch computes them itself
+    batches.prepare(1)
+    assert asked == [0, 1]
     assert set(views(1)) == {0.0, 1.0, 2.0}
     batches.prepare(1)
     assert asked == [0, 1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -90,8 +91,13 @@ class Cutout:
             offset = torch.arange(length, device=batch.device) - (choice[:, axis : axis + 1] - self.side // 2)
             covered.append((offset >= 0) & (offset < self.side))
         hole = (covered[0][:, :, None] & covered[1][:, None, :])[:, None]
-        fill = torch.tensor(self.fill, device=batch.device).to(batch.dtype)
-        return torch.where(hole, fill[:, None, None], batch)
+        return torch.where(hole, _of_channels(self.fill, batch.device, batch.dtype), batch)
+
+
+@cache
+def _of_channels(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(C, 1, 1) of a value a channel, sent to a device once: a GPU is waited for each time that numbers go there."""
+    return torch.tensor(values, device=device).to(dtype)[:, None, None]
 
 
 def _uniform(rows: int, low: float, high: float, generator: torch.Generator, columns: int = 1) -> Tensor:
@@ -218,10 +224,10 @@ def augment(batch: Tensor, augmentations: Sequence[Augmentation], generator: tor
     """The batch (B, C, H, W) after every augmentation in turn, with choices drawn from ``generator`` (a CPU generator)."""
     size = (int(batch.shape[2]), int(batch.shape[3]))
     for augmentation in augmentations:
-        batch = augmentation.apply(batch, _sent(augmentation.choose(len(batch), size, generator), batch.device))
+        batch = augmentation.apply(batch, sent(augmentation.choose(len(batch), size, generator), batch.device))
     return batch
 
 
-def _sent(choice: Tensor, device: torch.device) -> Tensor:
+def sent(choice: Tensor, device: torch.device) -> Tensor:
     """The same on the device. A GPU fetches it by itself, from memory that stays where it is: nobody waits for it."""
     return choice.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else choice.to(device)

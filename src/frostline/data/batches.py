@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from frostline.data.augment import Augmentation, Mirror, augment
+from frostline.data.augment import Augmentation, Mirror, augment, sent
 from frostline.data.views import served
 
 #: In place of an epoch's number: which images are mirrored in the first of the epochs that alternate.
@@ -221,8 +221,8 @@ class FeatureBatches(OrderedRows):
         features: (N, V, D), of any floating type; batches are float32.
         labels: (N,) int64.
         shape: what D is brought to, where the features are maps: batches are then (B, *shape) and (B, V, *shape).
-        complete: gives the features with all views before the second epoch, or None where work is to end before they are there;
-            the first epoch has the first view alone. None: all views are there.
+        complete: gives the features with all views, or None where work is to end before they are there. ``prepare`` calls it
+            before the second epoch; until then an epoch has the first view alone. None: all views are there.
         shuffle, balanced: as in ``ArrayBatches``.
     """
 
@@ -256,7 +256,6 @@ class FeatureBatches(OrderedRows):
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         drawn = generator(self.seed, number)
-        self.prepare(number)
         there = 1 if self._complete is not None or (self._one_at_first and number == 0) else self.features.shape[1]
         for rows in self.order(drawn):
             batch = self._batch(rows.to(self.features.device), there, drawn).to(self.device)
@@ -265,7 +264,7 @@ class FeatureBatches(OrderedRows):
     def _batch(self, rows: Tensor, there: int, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:
             return self.features.index_select(0, rows)
-        views = torch.randint(0, there, (len(rows),), generator=drawn).to(rows.device)
+        views = sent(torch.randint(0, there, (len(rows),), generator=drawn), rows.device)
         return self.features.flatten(0, 1).index_select(0, rows * self.features.shape[1] + views)
 
 
