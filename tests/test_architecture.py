@@ -27,6 +27,7 @@ LAYERS = [
     # images in
     "preprocess",
     "image_bytes",
+    "image_heads",
     "decode",
     "stored",
     "model_card",
@@ -212,6 +213,8 @@ LAYERS = [
     # the page and the whole service
     "serve.page_examples",
     "serve.page_gradio",
+    "serve.page_receiving",
+    "serve.page_unread",
     "serve.page_guard",
     "serve.page_uploads",
     "serve.page_words",

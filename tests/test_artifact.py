@@ -278,3 +278,19 @@ def test_thresholds_of_label_sets_are_read_and_older_cards_have_none(folder, tmp
     resign(folder, label_sets=[{"promised": 0.9, "threshold": 0.5, "n": 7, "of": "a later version"}], later={"key": 1})
     assert read_card(folder).label_sets == {0.9: 0.5}  # keys that are not known yet are passed over
     assert read_card(folder).values["schema"] == 1
+
+
+def test_a_card_with_numbers_beyond_all_numbers_is_none(folder):
+    text = (folder / "model.json").read_text()
+    (folder / "model.json").write_text(text.replace("{", '{"more": 1e999, ', 1))
+    with pytest.raises(UserError, match=r"model\.json cannot be read") as refused:
+        read_card(folder)
+    assert "1e999" in refused.value.received
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_in_place_of_a_card_does_not_hang(folder):
+    (folder / "model.json").unlink()
+    os.mkfifo(folder / "model.json")
+    with pytest.raises(UserError, match=r"model\.json cannot be read"):
+        read_card(folder)

@@ -3,8 +3,10 @@
 import contextlib
 import io
 import os
+import struct
 import sys
 import threading
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from frostline import decode
 from frostline.decode import BadImage, as_array, decode_rgb, open_image, sniff, to_rgb, verify
@@ -271,3 +274,130 @@ def test_pillow_images_are_made_upright_too() -> None:
     exif[0x0112] = 6
     image = Image.open(io.BytesIO(encoded(drawn(1), "JPEG", exif=exif)))
     assert to_rgb(image).size == (80, 100)
+
+
+def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 8 bits with a palette of one colour, run-length encoded."""
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 2835, 2835, 1, 1)
+    start = 14 + len(info) + 4
+    return struct.pack("<2sIHHI", b"BM", start + len(runs), 0, 0, start) + info + b"\0\0\0\0" + runs
+
+
+@pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_no_side_is_endless(kind: str, size: tuple[int, int]) -> None:
+    data = encoded(Image.new("L", size), kind)
+    with pytest.raises(BadImage, match="no side over 65,535"):
+        decode_rgb(data)
+    assert decode_rgb(encoded(Image.new("L", (65_535, 1)), kind)).size == (65_535, 1)
+
+
+@pytest.mark.parametrize("width", [50_000_000, 65_535])
+def test_a_run_length_that_skips_rows_takes_little_memory(width: int) -> None:
+    skipping = run_length_bmp(width, 1, b"\0\2\0\xff" * 100)
+    tracemalloc.start()
+    with contextlib.suppress(BadImage):
+        decode_rgb(skipping)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
+def repeating_tags(number: int, size: int, order: str = "<") -> bytes:
+    """A TIFF's head and one folder, whose tags all name the same bytes behind it."""
+    start = 8 + 2 + 12 * number + 4
+    folder = b"".join(struct.pack(f"{order}HHLL", 0xC000 + i, 1, size, start) for i in range(number))
+    head = struct.pack(f"{order}2sHL", b"II" if order == "<" else b"MM", 42, 8)
+    return head + struct.pack(f"{order}H", number) + folder + bytes(4) + bytes(size)
+
+
+def with_exif(kind: str, exif: bytes) -> bytes:
+    if kind == "JPEG":  # parts of 60 kB, which readers join
+        jpeg, parts = encoded(drawn(1), "JPEG"), [exif[at : at + 60_000] for at in range(0, len(exif), 60_000)]
+        return jpeg[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", 8 + len(part)) + b"Exif\0\0" + part for part in parts) + jpeg[2:]
+    return encoded(drawn(1), kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_tags_that_name_the_same_bytes_again_and_again_are_not_copied(kind: str) -> None:
+    tags = repeating_tags(2000, 500_000)
+    data = tags if kind == "TIFF" else with_exif(kind, tags)
+    refused = kind in ("JPEG", "TIFF")
+    tracemalloc.start()
+    for call in (decode_rgb, lambda given: verify(given, "x")):
+        with pytest.raises(BadImage, match="its tags name more than") if refused else contextlib.nullcontext():
+            call(data)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tags_are_counted_where_others_lead_to_them(order: str) -> None:
+    from frostline.image_heads import tag_bytes
+
+    inner = repeating_tags(100, 1000, order)
+    assert tag_bytes(inner, 10**9) == 100_000
+    lead = struct.pack(f"{order}HHLL", 0x8769, 4, 1, 26 + 8)
+    led = inner[:4] + struct.pack(f"{order}LH", 8, 1) + lead + bytes(4) + inner
+    assert tag_bytes(led, 10**9) == 4 + 100_000
+    assert tag_bytes(inner, 5000) == 6000
+    for length in range(0, len(inner), 37):
+        assert tag_bytes(inner[:length], 10**9) <= 100 * length
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "value", "found"), [(3, 6, 6), (4, 8, 8), (3, 0, 0), (5, 6, 1), (2, 6, 1)])
+def test_an_orientation_is_what_pillow_reads(order: str, kind: int, value: int, found: int) -> None:
+    from frostline.image_heads import orientation_of
+
+    packed = struct.pack(f"{order}H", value) + bytes(2) if kind == 3 else struct.pack(f"{order}L", value)
+    entries = struct.pack(f"{order}HHL4s", 0x0112, kind, 1, packed)
+    exif = struct.pack(f"{order}2sHLH", b"II" if order == "<" else b"MM", 42, 8, 1) + entries + bytes(4)
+    assert orientation_of(exif) == orientation_of(b"Exif\0\0" + exif) == found
+    assert orientation_of(exif[:12]) is None
+    if kind in (3, 4):
+        known = Image.Exif()
+        known.load(exif)
+        assert known.get(0x0112) == found
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_orientation_in_xmp_or_in_imagemagick_s_way(kind: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    if kind == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        assert decode_rgb(encoded(drawn(1), "PNG", pnginfo=info)).size == (80, 100)
+        exif = Image.Exif()
+        exif[0x0112] = 8
+        older = PngInfo()
+        older.add_text("Raw profile type exif", "\nexif\n      26\n" + exif.tobytes().hex())
+        assert decode_rgb(encoded(drawn(1), "PNG", pnginfo=older)).size == (80, 100)
+    else:
+        assert decode_rgb(encoded(drawn(1), "JPEG", xmp=xmp)).size == (80, 100)
+
+
+def gif_with(before: bytes) -> bytes:
+    """A GIF with other blocks before its picture."""
+    gif = encoded(drawn(1), "GIF")
+    at = 13 + (3 << ((gif[10] & 7) + 1))
+    return gif[:at] + before + gif[at:]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"!\xfe" + b"\1x" * 100_000 + b"\0",
+        b"!\xfe\1x\0" * 100_000,
+        b"!\xff\0" + b"\1x" * 100_000 + b"\0",
+        b"!\xf9\0!\xfe" + b"\1x" * 100_000 + b"\0",
+        b"x" * 100_000,
+    ],
+)
+def test_a_gif_s_endless_comments_are_refused(before: bytes) -> None:
+    with pytest.raises(BadImage, match="too much stands before"):
+        decode_rgb(gif_with(before))
+
+
+def test_a_gif_s_honest_blocks_are_read_over() -> None:
+    before = b"!\xfe\5hello\0!\xff\x0bNETSCAPE2.0\3\1\0\0\0" + b"!\xff\x0bXMP DataXMP" + (b"\xff" + b"x" * 255) * 200 + b"\0"
+    assert decode_rgb(gif_with(before)).size == (100, 80)

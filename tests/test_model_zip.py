@@ -215,3 +215,13 @@ def test_a_card_that_was_changed_in_it(packed, tmp_path):
     contents["model.json"] = json.dumps({**card, "classes": card["classes"][::-1]}).encode()
     with pytest.raises(UserError, match="changed after it was saved"):
         Predictor(written(tmp_path / "bad.zip", contents.items()))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_a_limit(packed, tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        for name, data in entries(packed).items():
+            archive.writestr(name, data)
+    with pytest.raises(UserError, match="not safe to unpack") as refused:
+        unpacked(tmp_path / "x.zip")
+    assert "neither stored nor deflated" in refused.value.received

@@ -17,13 +17,18 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from frostline.errors import UserError
 from frostline.image_bytes import described, scans_of
 from frostline.image_bytes import sniff as sniff
+from frostline.image_heads import exif_in, exif_of_jpeg, has_a_long_head, orientation_in_xmp, orientation_of, tag_bytes
 
 #: Images with more pixels than this are refused from their header, before anything is decoded (100 megapixels: 300 MB as RGB).
 MAX_PIXELS = 100_000_000
+#: No longer side: a picture of one row would otherwise take gigabytes to be made small, and a byte of a BMP skips 255 rows.
+MAX_SIDE = 65_535
 #: Scans times pixels of a JPEG: a scan of 15 bytes takes as long as one of megabytes, so a small file could take hours.
 MAX_SCANNED = 20 * MAX_PIXELS
 #: Files with more bytes than this are refused unread.
 MAX_BYTES = 1 << 30
+#: Tags may name so many bytes more than a file has. Honest ones name none twice, but for a few.
+MAX_TAGS = 1 << 24
 #: Part of every cache key: decoded pixels may differ between Pillow versions and between versions of this module.
 DECODER_VERSION = f"pillow-{PIL.__version__}/2"
 #: Images with no longer side are always decoded whole: a data set of them becomes arrays (``data.sources``), and files must agree.
@@ -56,7 +61,6 @@ _OPEN: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
 }
 #: Pixels of deep grey images that are scaled at once.
 _AT_ONCE = 2**20
-_ORIENTATION = 0x0112
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,14 +110,26 @@ def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile
         raise BadImage("empty: zero bytes")
     if not (name := sniff(encoded[:16])):
         raise BadImage(described(encoded[:512]))
+    _check_head(encoded, name)
     image: ImageFile.ImageFile = _guard(_OPEN[name], io.BytesIO(encoded))
     width, height = image.size
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(f"over-large: {width} x {height} pixels, no side over {MAX_SIDE:,} is decoded")
     if width * height > max_pixels:
         raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
     most = MAX_SCANNED // max(width * height, 1)
     if name == "JPEG" and scans_of(encoded, most) > most:
         raise BadImage("over-large: too many scans, each of which passes over all pixels")
     return image
+
+
+def _check_head(encoded: bytes, name: str) -> None:
+    """Refuse what would take minutes or gigabytes only to open, which Pillow does without a limit."""
+    most = len(encoded) + MAX_TAGS
+    if name in ("TIFF", "JPEG") and tag_bytes(encoded if name == "TIFF" else exif_of_jpeg(encoded), most) > most:
+        raise BadImage(f"over-large: its tags name more than {most:,} bytes")
+    if name == "GIF" and has_a_long_head(encoded):
+        raise BadImage("over-large: too much stands before its first picture")
 
 
 def _guard(call: Callable[..., Any], *args: Any) -> Any:
@@ -175,11 +191,15 @@ def _deep_to_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8. Pillow turns TIFFs itself; EXIF data that cannot be read says nothing, as in every viewer."""
+    """EXIF orientation 1..8, or XMP's. Pillow turns TIFFs itself; EXIF data that cannot be read says nothing, as in every viewer.
+
+    Pillow's own reading of EXIF copies every tag, and tags may all name the same megabyte.
+    """
     if image.format == "TIFF":
         return 1
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        found = orientation_of(exif_in(image.info))
+        return orientation_in_xmp(image.info) if found is None else found
     except Exception:
         return 1
 

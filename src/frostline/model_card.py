@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +99,19 @@ def read_card(folder: Path) -> ModelCard:
 def _parsed(path: Path) -> dict[str, Any]:
     if path.is_symlink():
         raise OSError(f"a link to {path.readlink()}")
-    if (size := path.stat().st_size) > MOST_BYTES:
+    if not stat.S_ISREG((found := path.stat()).st_mode):
+        raise OSError("not a regular file")
+    if (size := found.st_size) > MOST_BYTES:
         raise ValueError(f"{size:,} bytes, more than any card has")
-    values = json.loads(path.read_text("utf-8"), parse_constant=_no_number)
+    values = json.loads(path.read_text("utf-8"), parse_constant=_no_number, parse_float=_finite)
     if not isinstance(values, dict):
         raise TypeError(f"expected an object, received a {type(values).__name__}")
     return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 def _no_number(name: str) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frostline.errors import UserError, few
-from frostline.files import digest_file, home, move_in_place, write_through
+from frostline.files import COMPRESSIONS, digest_file, home, move_in_place, write_through
 from frostline.model_card import CARD, FILES, GRAPH_FILES, ONNX, read_card
 from frostline.model_files import check_files
 
@@ -117,6 +117,8 @@ def _problem(named: Sequence[tuple[zipfile.ZipInfo, str]]) -> str:
         return "a link or a folder"
     if any(entry.flag_bits & 1 for entry in entries):
         return "an encrypted entry"
+    if any(entry.compress_type not in COMPRESSIONS for entry in entries):
+        return "an entry that is neither stored nor deflated"
     total = sum(entry.file_size for entry in entries)
     return f"{total:,} bytes unpacked, at most {MOST_BYTES:,} are taken" if total > MOST_BYTES else ""
 

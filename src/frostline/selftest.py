@@ -20,7 +20,7 @@ import frostline
 from frostline.drawn import drawn_images
 from frostline.environment import cpu_flags, cpu_model
 from frostline.errors import UserError
-from frostline.files import digest_json, home, write_json
+from frostline.files import COMPRESSIONS, digest_json, home, write_json
 from frostline.model_card import SELFTEST, ModelCard
 
 #: How far probabilities may be off, by precision of computing. In bf16 the winner must be the same, too, where it is ahead by more.
@@ -59,8 +59,11 @@ def read_selftest(folder: Path, exact: bool = False) -> tuple[NDArray[np.uint8],
     try:
         with zipfile.ZipFile(path) as packed:
             entries = {entry.filename: entry.file_size for entry in packed.infolist()}
+            unbounded = [entry.filename for entry in packed.infolist() if entry.compress_type not in COMPRESSIONS]
         if set(entries) - {f"{EXACT}.npy"} != {"images.npy", "probabilities.npy"} or sum(entries.values()) > MOST_BYTES:
             raise ValueError(f"{len(entries)} entries of {sum(entries.values()):,} bytes")
+        if unbounded:
+            raise ValueError(f"neither stored nor deflated: {', '.join(unbounded)}")
         with np.load(path, allow_pickle=False) as archive:
             images, wanted = archive["images"], archive[EXACT if exact and f"{EXACT}.npy" in entries else "probabilities"]
         if images.dtype != np.uint8 or images.ndim != 4 or wanted.dtype != np.float32 or wanted.shape[:1] != images.shape[:1]:

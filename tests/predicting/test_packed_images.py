@@ -123,7 +123,7 @@ def test_an_entry_that_is_longer_than_it_says(tmp_path):
 def test_encrypted_damaged_and_strangely_compressed_entries(tmp_path):
     data = bytearray(zipped(tmp_path / "x.zip", {"a.png": IMAGES["a.png"]}).read_bytes())
     central = data.index(b"PK\1\2")
-    for at, value, reason in ((8, 1, "encrypted"), (10, 99, "damaged in its archive"), (16, 77, "damaged in its archive")):
+    for at, value, reason in ((8, 1, "encrypted"), (10, 99, "neither stored nor deflated"), (16, 77, "damaged in its archive")):
         spoiled = bytearray(data)
         spoiled[central + at] ^= value
         (tmp_path / "x.zip").write_bytes(spoiled)
@@ -141,3 +141,10 @@ def test_a_tar_of_any_length_is_not_remembered(tmp_path):
     with tarfile.open(path, "r|") as tar:
         for _ in packed_images._entries(path, tar):
             assert len(tar.getmembers() if tar._loaded else vars(tar)["members"]) <= 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_a_limit_is_not_unpacked(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("a.png", bytes(1 << 20))
+    assert reasons(tmp_path / "x.zip") == {"x.zip/a.png": "compressed in a way that is not read: neither stored nor deflated"}

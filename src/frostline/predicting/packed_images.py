@@ -15,6 +15,7 @@ from frostline.data.archives import Capped
 from frostline.data.rows import shown
 from frostline.decode import BadImage
 from frostline.errors import UserError
+from frostline.files import COMPRESSIONS
 from frostline.predicting.items import Item, is_image_name
 
 #: The names that archives end in.
@@ -62,6 +63,8 @@ def _read_entry(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         raise _over_large(entry.file_size)
     if entry.flag_bits & 1:
         raise BadImage("encrypted")
+    if entry.compress_type not in COMPRESSIONS:
+        raise BadImage("compressed in a way that is not read: neither stored nor deflated")
     try:
         with packed.open(entry) as stream:
             return stream.read(entry.file_size)
