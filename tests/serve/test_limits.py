@@ -225,3 +225,52 @@ def test_an_idle_connection_may_still_ask_when_the_server_stops(predictor):
     assert said.startswith(b"HTTP/1.1 200 ")
     assert b"connection: close" in said.lower()
     assert json.loads(said.partition(b"\r\n\r\n")[2])["predictions"][0]["top"]
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_broken_off():
+    """An answer larger than all buffers on its way, and nobody who reads it."""
+    ended = threading.Event()
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(4000):
+                await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            ended.set()
+
+    with live(app, patience_s=0.05) as port, connected(port) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert ended.wait(20)
+
+
+def test_what_comes_slowly_out_is_not_broken_off():
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(200):
+            await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with live(app, patience_s=0.2) as port, connected(port) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        read = 0
+        while part := slow.recv(65536):
+            read += len(part)
+            time.sleep(0.003)
+        assert read > 200 * 65536
+
+
+def test_what_is_no_http_behind_a_refused_request_closes_and_logs_nothing(predictor, caplog):
+    app = create_app({"toy": predictor}, ServeSettings(max_request_bytes=1000))
+    with live(app) as port, connected(port) as strange:
+        strange.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert strange.recv(65536).startswith(b"HTTP/1.1 404 ")
+        with contextlib.suppress(ConnectionError):
+            strange.sendall(b"no length\r\n")
+            all_of(strange)
+    assert "LocalProtocolError" not in caplog.text

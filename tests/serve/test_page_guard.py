@@ -10,11 +10,15 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from frostline.serve.page_guard import LARGEST_CALL, Guard, kept
+from frostline.serve import page_guard
+from frostline.serve.page_guard import LEAST_COUNTED, Guard, kept
+from frostline.serve.page_receiving import LARGEST_CALL
+from frostline.serve.page_unread import MOST_SESSIONS, MOST_UNREAD, Unread
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_guard, "LEAST_COUNTED", 0)
     place = tmp_path / "page"
     place.mkdir()
     (place / "mine.png").write_bytes(b"1234")
@@ -189,3 +193,59 @@ def test_a_websocket_is_closed(client):
 
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/gradio_api/queue/join"):
         pass
+
+
+def test_what_gradio_fails_on_is_the_request_s_fault(folder, caplog):
+    async def failing(request: Request) -> PlainTextResponse:
+        raise KeyError("x")
+
+    async def refusing(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("busy", 503)
+
+    routes = [Route("/gradio_api/queue/join", refusing, methods=["POST"]), Route("/{path:path}", failing, methods=["GET", "POST"])]
+    client = TestClient(guard(Starlette(routes=routes), folder))
+    for answer in (
+        client.post("/gradio_api/call/nosuch", json={"data": []}),
+        client.post("/gradio_api/upload", content=b"x", headers={"content-type": "text/plain"}),
+        client.get("/gradio_api/info"),
+    ):
+        assert (answer.status_code, "error" in answer.json()) == (400, True)
+    assert "KeyError" in caplog.text
+    assert client.post("/gradio_api/queue/join", json={}).status_code == 503
+
+
+def test_an_answer_that_breaks_off_ends(folder):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise KeyError("x")
+
+    answer = TestClient(guard(app, folder)).get("/gradio_api/info")
+    assert (answer.status_code, answer.content) == (200, b"half")
+
+
+def test_a_session_that_reads_no_answers_may_not_call_on(client):
+    def call(session):
+        return client.post("/gradio_api/queue/join", json={"data": [], "session_hash": session}).status_code
+
+    assert [call("x") for _ in range(MOST_UNREAD + 2)] == [200] * MOST_UNREAD + [429] * 2
+    assert call("y") == 200
+    assert client.get("/gradio_api/queue/data?session_hash=x").status_code == 200
+    assert call("x") == 200
+
+
+def test_while_answers_are_read_calls_are_not_counted():
+    unread = Unread()
+    with unread.reading(b"session_hash=x"):
+        for _ in range(2 * MOST_UNREAD):
+            unread.count("x")
+    for number in range(3000):
+        unread.count(f"session {number}")
+    assert len(unread._calls) == MOST_SESSIONS
+    assert unread._reading == {}
+
+
+def test_a_small_file_counts_as_more(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "large").write_bytes(bytes(LEAST_COUNTED + 1))
+    assert kept(tmp_path) == 2 * LEAST_COUNTED + 1

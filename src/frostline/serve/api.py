@@ -28,7 +28,9 @@ from frostline.serve.settings import ServeSettings
 
 ModelName = Annotated[str | None, Query(description="Its name; without: the first. GET /model names all.")]
 Top = Annotated[int | None, Query(ge=1, description="Classes named for each image.")]
-Sure = Annotated[float | None, Query(ge=0, le=1, description="The probability from which on an answer is sure.")]
+Sure = Annotated[
+    float | None, Query(ge=0, le=1, allow_inf_nan=False, description="The probability from which on an answer is sure.")
+]
 Sets = Annotated[
     float | None,
     Query(gt=0, lt=1, description="A set of classes that holds the truth this often: one of the coverages in GET /model."),
@@ -99,7 +101,7 @@ def _add_errors(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    if request.url.path.startswith("/v2"):
+    if request.scope["path"].startswith("/v2"):
         return protocol_error(error)
     return answer_json(error.as_json(), error.status, error.headers)
 

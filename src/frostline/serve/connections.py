@@ -20,7 +20,8 @@ class PatientConfig(Config):
 
     Attributes:
         patience_s: a connection on which a request's head does not come, or whose refused body does not end, is closed after one to
-            two times so many seconds. (The time for a body is the application's business: it answers 408.)
+            two times so many seconds, and so is one whose client has taken nothing of its answer for as long. (The time for a body
+            is the application's business: it answers 408.)
         linger_s: when the server stops, connections that are idle are open for so many seconds more. A request that its client sent
             before it could know is answered, with ``Connection: close``; uvicorn alone would close on it.
     """
@@ -37,6 +38,7 @@ class Connection(H11Protocol):
         super().__init__(config, *args, **options)
         self.patience, self.linger = config.patience_s, config.linger_s
         self._stuck: Any = None
+        self._unread, self._taken = 0, False
         self._stopping = False
         self._clock: asyncio.TimerHandle | None = None
 
@@ -51,7 +53,15 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """Close what has been between two requests, without uvicorn's own timer running, since the last look."""
+        """Close what has been between two requests, without uvicorn's own timer running, since the last look.
+
+        And break off where nothing of an answer was taken since: closing would wait for that.
+        """
+        unread = self.transport.get_write_buffer_size()
+        if unread and unread >= self._unread > 0 and not self._taken:
+            self.transport.abort()
+            return
+        self._unread, self._taken = unread, False
         between = self.cycle is None or self.cycle.response_complete
         stuck = (self.cycle or self) if between and self.timeout_keep_alive_task is None else None
         if stuck is not None and stuck is self._stuck:
@@ -59,6 +69,10 @@ class Connection(H11Protocol):
             return
         self._stuck = stuck
         self._clock = self.loop.call_later(self.patience, self._look)
+
+    def resume_writing(self) -> None:
+        self._taken = True
+        super().resume_writing()
 
     def shutdown(self) -> None:
         self._stopping = True
@@ -77,6 +91,9 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or has too large a head, is told so as everything else is: in JSON."""
+        if self.conn.our_state is not h11.SEND_RESPONSE and self.conn.our_state is not h11.IDLE:
+            self.transport.close()  # the request was answered already; what is no HTTP came after it
+            return
         refused = Refused(400, msg, "HTTP, with a line and headers that are not too long")
         body = json.dumps(refused.as_json()).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), _CLOSE]

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from frostline.serve.metrics import Metrics
 from frostline.serve.page_examples import write_drawings
-from frostline.serve.page_gradio import RECEIVED, gr, private_folder
+from frostline.serve.page_gradio import RECEIVED, bound_what_waits, gr, private_folder
 from frostline.serve.page_guard import Guard
 from frostline.serve.page_many import ManyImages
 from frostline.serve.page_model import about
@@ -63,6 +63,7 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         css_paths=[_LOOKS],
         js=_MENDED,
     )
+    bound_what_waits(blocks)
     mounted = app.routes[-1]
     mounted.app = Guard(  # type: ignore[attr-defined]
         mounted.app,  # type: ignore[attr-defined]

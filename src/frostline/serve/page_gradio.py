@@ -36,7 +36,22 @@ def _tell() -> None:
 _tell()
 try:
     import gradio as gr
+    from gradio.utils import LRUCache
 except ImportError as missing:
     raise UserError("The page needs Gradio, which is not installed.", hint="pip install 'frostline[page]'") from missing
 
-__all__ = ["RECEIVED", "gr", "private_folder"]
+#: Sessions to which Gradio has something to say that nobody has read yet.
+_WAITING = 128
+
+
+def bound_what_waits(page: gr.Blocks) -> None:
+    """Let Gradio (6.31) forget the oldest session's unread answers from ``_WAITING`` sessions on, in place of two thousand.
+
+    And which calls of theirs it remembers, of which it forgets none by itself.
+    """
+    queue = page._queue
+    queue.pending_messages_per_session.max_size = _WAITING
+    queue.pending_event_ids_session = LRUCache(10 * _WAITING)
+
+
+__all__ = ["RECEIVED", "bound_what_waits", "gr", "private_folder"]

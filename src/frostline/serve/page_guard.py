@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frostline.serve.gate import respond
+from frostline.serve.page_receiving import LARGEST_CALL, Arriving, received_again, whole_body
+from frostline.serve.page_unread import Unread
 from frostline.serve.refusals import Refused
 
 API = "/gradio_api"
@@ -25,8 +28,8 @@ _GET = {"/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.
 }
 _GET_BELOW = ("/static/", "/assets/", f"{API}/heartbeat/", f"{API}/call/", FILE)
 _POST = {f"{API}/{name}" for name in ("queue/join", "cancel", "reset", "upload")}
-#: Bytes of a call: it names files, it does not hold them.
-LARGEST_CALL = 2**20
+#: A file counts as so many bytes at least: many small ones take their time, too.
+LEAST_COUNTED = 2**16
 
 #: Nothing is loaded from elsewhere, whatever Gradio's files ask for. Its own code needs inline scripts and compiles templates.
 POLICY = (
@@ -69,6 +72,7 @@ class Guard:
         self.app, self.folder, self.received = app, folder, received
         self.largest_upload, self.most_kept, self.lifetime_s, self.timeout_s = largest_upload, most_kept, lifetime_s, timeout_s
         self.announced = 0
+        self.unread = Unread()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,19 +90,38 @@ class Guard:
         except Refused as refused:
             await respond(sending, refused, scope["path"])
             return
-        await self.app(scope, inner, sending)
+        with self.unread.reading(_query(scope)):
+            await self._answered(scope, inner, sending)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio's answer; 400 in place of its failures, for its routes take what is sent for what its page would send."""
+        begun = failed = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun, failed
+            failed |= message["type"] == "http.response.start" and message["status"] >= 500 and message["status"] != 503
+            if not failed:
+                begun = True
+                await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            failed = True
+            logging.getLogger(__name__).warning("Gradio failed on a request: %s", type(error).__name__)
+        if failed and begun:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif failed:
+            await respond(send, Refused(400, "The page does not understand this request."), scope["path"])
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload whose bytes have room, from a client that does not keep us waiting; ``Refused`` for any other."""
         size = self._announced(dict(scope["headers"]))
-        self._check_room(size)
-        arriving = _Arriving(receive, send, self.timeout_s * (1 + size / LARGEST_CALL))
+        arriving = Arriving(receive, send, self.timeout_s * (1 + size / LARGEST_CALL))
         self.announced += size
         try:
-            await self.app(scope, arriving.receive, arriving.send)
-        except Exception:
-            if not arriving.late:  # else it is Gradio's complaint that the rest did not come
-                raise
+            await self._check_room(self.announced)
+            await self._answered(scope, arriving.receive, arriving.send)
         finally:
             self.announced -= size
             if not arriving.whole:
@@ -145,19 +168,21 @@ class Guard:
         """
         try:
             async with asyncio.timeout(self.timeout_s):
-                body = await _body(receive)
+                body = await whole_body(receive)
         except TimeoutError as error:
             expected = f"all of it within {self.timeout_s:g} seconds"
             raise Refused(408, "The call came too slowly.", expected, headers={"Connection": "close"}) from error
         if body is None:
             return receive
         try:
-            outside = any(not self._ours(path) for path in _paths(json.loads(body or b"null")))
+            values = json.loads(body or b"null")
+            outside = any(not self._ours(path) for path in _paths(values))
         except (ValueError, RecursionError) as error:
             raise Refused(400, "The call is not JSON.", received=str(error)[:100]) from error
         if outside:
             raise Refused(422, "The call names a file that was not sent to this page.", "a file that was uploaded here")
-        return _again(body, receive)
+        self.unread.count(values.get("session_hash") if isinstance(values, dict) else None)
+        return received_again(body, receive)
 
     def _announced(self, headers: Mapping[bytes, bytes]) -> int:
         """The length of an upload. Where it says that it comes in chunks as well, these would count, not the length."""
@@ -170,40 +195,21 @@ class Guard:
             raise Refused(413, "The upload is too large.", most, received, "send fewer files at once")
         return int(announced)
 
-    def _check_room(self, size: int) -> None:
-        if kept(self.folder) + self.announced + size > self.most_kept:
+    async def _check_room(self, announced: int) -> None:
+        """Whether there is room for what is on its way, this upload and those before it; a thread looks through the folder."""
+        if await asyncio.to_thread(kept, self.folder) + announced > self.most_kept:
             raise Refused(
                 503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"}
             )
 
 
-class _Arriving:
-    """What an upload's application receives and answers: after the deadline nothing more comes, and its answer is not sent."""
-
-    def __init__(self, receive: Receive, send: Send, seconds: float) -> None:
-        self._receive, self._send, self._deadline = receive, send, time.monotonic() + seconds
-        self.late = self.whole = self.answered = False
-
-    async def receive(self) -> Message:
-        if self.late:
-            return {"type": "http.disconnect"}
-        try:
-            async with asyncio.timeout(None if self.whole else self._deadline - time.monotonic()):
-                message = await self._receive()
-        except TimeoutError:
-            self.late = True
-            return {"type": "http.disconnect"}
-        self.whole |= message["type"] == "http.request" and not message.get("more_body")
-        return message
-
-    async def send(self, message: Message) -> None:
-        if self.answered or not self.late:
-            self.answered = True
-            await self._send(message)
-
-
 def _path(scope: Scope) -> str:
     return str(scope["path"].removeprefix(scope.get("root_path", ""))) or "/"
+
+
+def _query(scope: Scope) -> bytes:
+    """What a request for answers says of whose they are; nothing of other requests."""
+    return scope.get("query_string", b"") if _path(scope) == f"{API}/queue/data" else b""
 
 
 def _is_upload(scope: Scope) -> bool:
@@ -217,46 +223,14 @@ def _needed(method: str, path: str) -> bool:
 
 
 def kept(folder: Path) -> int:
-    """Bytes of all files in a folder; those that vanish meanwhile do not count."""
+    """Bytes of all files in a folder, ``LEAST_COUNTED`` for each at least; those that vanish meanwhile do not count."""
     total = 0
     for path in folder.rglob("*"):
         try:
-            total += path.stat().st_size
+            total += max(path.stat().st_size, LEAST_COUNTED)
         except OSError:
             continue
     return total
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """A whole body; None where the client went away.
-
-    Raises:
-        Refused: it is larger than ``LARGEST_CALL``.
-    """
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if len(body) > LARGEST_CALL:
-            raise Refused(413, "The call is too large.", f"at most {LARGEST_CALL:,} bytes", hint="upload files first")
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read already, then whatever comes after it."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
 
 
 def _paths(values: Any) -> Iterator[str]:
