@@ -182,6 +182,9 @@ def test_ctrl_c_says_that_nothing_is_kept(run, toy, photos, tmp_path, monkeypatc
         (("--format", "parquet"), "written to a file"),
         (("--output", "answers.doc"), "no such format"),
         (("--output", "answers.json", "--resume"), "cannot be continued"),
+        (("--sure", "nan"), "--sure"),
+        (("--output", "photos", "--format", "parquet"), "photos"),
+        (("--output", "photos", "--format", "jsonl"), "photos"),
     ],
 )
 def test_mistakes_are_code_2(run, toy, photos, options, words, monkeypatch, tmp_path):

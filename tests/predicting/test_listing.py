@@ -123,3 +123,17 @@ def test_many_names_take_little_memory():
     tracemalloc.stop()
     assert count == 100_000
     assert peak < 12_000_000  # the names alone are 6 MB
+
+
+def test_a_pattern_follows_no_link_back_to_its_own_folder(tmp_path, monkeypatch):
+    touched(tmp_path, "a.png", "sub/b.png", "sub/deep/c.png", ".hidden/d.png", "sub/.e.png")
+    (tmp_path / "sub" / "back").symlink_to(tmp_path)
+    (tmp_path / "sub" / "again").symlink_to(tmp_path / "sub")
+    wanted = ["a.png", "sub/b.png", "sub/deep/c.png"]
+    assert names(tmp_path, [tmp_path / "**" / "*.png"]) == wanted
+    assert names(tmp_path, [tmp_path / "**"]) == wanted
+    assert names(tmp_path, [tmp_path / "s*" / "**" / "*.png"]) == wanted[1:]
+    assert names(tmp_path, [tmp_path / "**" / "deep" / "*.png"]) == wanted[2:]
+    monkeypatch.chdir(tmp_path)
+    assert [item.name for item in listed(["**/*.png"])] == wanted
+    assert [item.name for item in listed(["sub/**/*.png"])] == wanted[1:]

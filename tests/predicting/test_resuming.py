@@ -63,3 +63,8 @@ def test_without_the_record_of_its_settings_it_is_not_continued(tmp_path):
     with pytest.raises(UserError, match="cannot be continued"):
         Unfinished(tmp_path / "a.jsonl", "jsonl", MADE_WITH, resume=True)
     assert (tmp_path / "a.jsonl.partial").read_bytes() == line(NAMES[0])
+
+
+def test_a_name_that_comes_several_times_has_as_many_rows(tmp_path):
+    found = unfinished(tmp_path, map(line, ["a.png", "b.png", "a.png"]))
+    assert missing(found, ["a.png", "b.png", "a.png", "a.png", "b.png", "c.png"]) == ["a.png", "b.png", "c.png"]

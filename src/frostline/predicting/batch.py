@@ -20,7 +20,7 @@ from frostline.conformal import Promise
 from frostline.data.reading import read_ahead
 from frostline.decode import DECODER_VERSION, BadImage
 from frostline.errors import UserError
-from frostline.files import atomic_file
+from frostline.files import atomic_file, check_place
 from frostline.predicting.items import Item
 from frostline.predicting.listing import listed
 from frostline.predicting.resuming import RESUMABLE, Unfinished
@@ -188,6 +188,7 @@ def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = 
     Raises:
         UserError: nothing to predict; a form that cannot be continued; or see ``resuming.Unfinished``.
     """
+    check_place(output)
     if asked.form not in RESUMABLE:
         if resume:
             expected = "jsonl or csv, whose rows are lines of their own"

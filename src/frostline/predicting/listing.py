@@ -21,6 +21,8 @@ LIST = "-"
 #: So many names are sorted in memory; more of one folder or pattern go through a temporary file.
 MOST_NAMES = 50_000
 _CHUNK = 1 << 16
+#: What stands between the parts of a pattern.
+SEPARATORS = "".join({os.sep, "/"})
 
 
 def listed(paths: Iterable[str], *, recursive: bool = True, stdin: BinaryIO | None = None) -> Iterator[Item]:
@@ -64,11 +66,29 @@ def _of(path: Path, recursive: bool) -> Iterator[Item]:
 def _fitting(pattern: str, recursive: bool) -> Iterator[Item]:
     """What fits a pattern; folders that fit are looked through."""
     found = False
-    for path in in_order(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - pathlib has no absolute patterns
+    for path in in_order(_matching(pattern)):
         found = True
         yield from _of(Path(path), recursive)
     if not found:
         yield Item(shown(pattern), BadImage("missing: no file fits this pattern"))
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """As ``glob.iglob``, but that ``**`` follows no links: one that leads back to its own folder would never end."""
+    head, found, rest = pattern.partition("**")
+    if not found or (head and head[-1] not in SEPARATORS) or (rest and rest[0] not in SEPARATORS):
+        yield from glob.iglob(pattern, recursive=False)  # noqa: PTH207 - pathlib has no absolute patterns
+        return
+    rest = rest.lstrip(SEPARATORS)
+    for top in glob.iglob(head) if head else (".",):  # noqa: PTH207 - as above
+        for folder, inner, names in os.walk(top):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            place = os.path.join(folder, "")  # noqa: PTH118 - with the separator at its end
+            place = place if head else place.removeprefix(f".{os.sep}")
+            if rest:
+                yield from _matching(glob.escape(place) + rest)
+            else:
+                yield from (place + name for name in names if not name.startswith("."))
 
 
 def _folder(top: Path, recursive: bool) -> Iterator[Item]:

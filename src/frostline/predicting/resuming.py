@@ -14,7 +14,7 @@ import numpy as np
 
 from frostline.data.rows import digest_bytes16
 from frostline.errors import UserError
-from frostline.files import sync_folder, write_json
+from frostline.files import named, sync_folder, write_json
 from frostline.predicting.items import Item
 from frostline.predicting.row_formats import columns_of
 
@@ -34,7 +34,7 @@ class Unfinished:
         self.output, self.form, self.made_with = output, form, json.loads(json.dumps(dict(made_with)))
         self.path, self.about = (output.with_name(f"{output.name}.partial{ending}") for ending in ("", ".json"))
         self.rows = self.failed = self.mended = 0
-        self._done = np.empty(0, "S16")
+        self._done, self._left_out = np.empty(0, "S16"), np.empty(0, np.uint32)
         if resume and not self.path.exists() and output.exists():
             raise UserError(f"{output} is finished: there is nothing to resume.", hint="leave --resume out to write it anew")
         if resume and self.path.exists():
@@ -79,27 +79,33 @@ class Unfinished:
         self.mended = self.path.stat().st_size - end
         os.truncate(self.path, end)
         self._done = np.sort(np.frombuffer(bytes(digests), "S16"))
+        self._left_out = np.zeros(len(self._done), np.uint32)
 
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items that have no row yet."""
+        """The items that have no row yet; of a name that is there several times as many as have none."""
         return (item for item in items if not self._has(item.name))
 
     def _has(self, name: str) -> bool:
         if not len(self._done):
             return False
-        digest = _digest(name)
-        at = int(np.searchsorted(self._done, np.array(digest, "S16")))
-        return self._done[at : at + 1].tobytes() == digest  # as bytes: NumPy's text forgets zeros at the end
+        wanted = np.array(_digest(name), "S16")
+        first, end = (int(np.searchsorted(self._done, wanted, side)) for side in ("left", "right"))
+        # as bytes: NumPy's text forgets zeros at the end
+        if self._done[first : first + 1].tobytes() != wanted.tobytes() or self._left_out[first] >= end - first:
+            return False
+        self._left_out[first] += 1
+        return True
 
     @contextmanager
     def rows_below(self) -> Iterator[tuple[TextIO, bool]]:
         """The file to write more rows to, and whether it begins here. It gets its name at the end, unless something is raised."""
         fresh = not self.path.exists() or self.path.stat().st_size == 0
-        with open(self.path, "a", encoding="utf-8", newline="") as out:
-            yield out, fresh
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(self.path, self.output)
+        with named(self.path):
+            with open(self.path, "a", encoding="utf-8", newline="") as out:
+                yield out, fresh
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(self.path, self.output)
         self.about.unlink(missing_ok=True)
         sync_folder(self.output.parent)
 
