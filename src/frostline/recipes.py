@@ -1,8 +1,9 @@
 """Named experiments. Each docstring gives the command, the minutes and the accuracy, with n and the 95 % interval, where measured.
 
 All figures but those of digits: CIFAR-10, official training images, a fixed half of the test set (n = 5,000), two AVX-512 cores
-with bf16; pretrained ones with the weights of Keras' applications (DenseNet169) and of Google (MobileNetV2). The rows are in
-``results/recipes.csv`` and ``results/finetuned.csv``. "Not measured": the weights were not at hand, or nobody has run it yet.
+with bf16, for fine-tuning Zen 5 cores; pretrained ones with the weights of Keras' applications (DenseNet169) and of Google
+(MobileNetV2). The rows are in ``results/recipes.csv`` and ``results/finetuned.csv``. "Not measured": the weights were not at hand,
+or nobody has run it yet.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def cnn_vgg() -> Settings:
 def cnn_digits() -> Settings:
     """``frostline train digits --recipe cnn-digits``: cnn-vgg for small signs that must not be mirrored; the demo's recipe.
 
-    Taken for digits where no recipe is named. One minute on one thread; 100 % (97.9 to 100, 180 images, one seed).
+    Taken for digits where no recipe is named. Less than a minute on one thread; 100 % (97.9 to 100, 180 images, one seed).
     """
     return Settings(kind="scratch", network="cnn-vgg", epochs=20, optimizer="adam", lr=1e-3, schedule="constant")
 
@@ -165,7 +166,7 @@ def fast_96() -> Settings:
 def mobilenetv2_finetune() -> Settings:
     """``frostline train cifar10 --recipe mobilenetv2-finetune``: MobileNetV2 at 160, trained from Keras' block_7 on.
 
-    10 to 13 minutes; 95.7 % (seeds 0 to 2: 95.9, 95.6, 95.7), 95.5 % with the image's own view alone (95.7, 95.4, 95.3), where
+    10 to 12 minutes; 95.7 % (seeds 0 to 2: 95.9, 95.6, 95.7), 95.5 % with the image's own view alone (95.7, 95.4, 95.3), where
     the F1 of cat and dog is .908 and .913.
     """
     # a rise longer than a quarter keeps the first epoch better than the head that it begins from
@@ -176,7 +177,7 @@ def mobilenetv2_finetune() -> Settings:
 def densenet169_finetune() -> Settings:
     """``frostline train cifar10 --recipe densenet169-finetune``: DenseNet169 at 128, trained from its second dense block on.
 
-    30 minutes; 96.6 % (96.0 to 97.0, one seed), 96.5 % with the image's own view alone.
+    31 and 32 minutes; 96.6 % (seeds 0 and 1: 96.6, 96.7), 96.4 % with the image's own view alone (96.5, 96.3).
     """
     return Settings(backbone="densenet169", train_from="denseblock2", validation_max=2000, **{**FINETUNE, "epochs": 3})
 
