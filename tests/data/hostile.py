@@ -8,7 +8,9 @@ import zlib
 from collections.abc import Iterator
 from functools import cache
 
+from bombs import gif_with, repeating_tags, run_length_bmp, with_exif
 from drawing import drawn, encoded, png_bomb, png_chunk
+from PIL import Image
 
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 Request = tuple[str, dict[str, str], bytes]
@@ -35,7 +37,11 @@ def bombs() -> list[bytes]:
     )
     bmp = b"BM" + struct.pack("<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, 2**31 - 1, -(2**31) + 1, 1, 24, 0, 0, 0, 0, 0, 0)
     tiff = b"II*\0" + struct.pack("<IH", 8, 0xFFFF) + b"\xff" * 200
-    return [png_bomb(), start + png_chunk(b"IHDR", wide), start + png_chunk(b"IHDR", small) + text, gif, bmp, tiff]
+    tags = repeating_tags(2000, 300_000)
+    more = [with_exif(kind, tags) for kind in ("JPEG", "PNG", "WEBP")]
+    more += [tags, gif_with(b"!\xfe" + b"\1x" * 100_000 + b"\0"), run_length_bmp(3_900_000, 1, b"\0\2\0\xff" * 50)]
+    more.append(encoded(Image.new("1", (3_900_000, 1)), "PNG"))
+    return [*more, png_bomb(), start + png_chunk(b"IHDR", wide), start + png_chunk(b"IHDR", small) + text, gif, bmp, tiff]
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
