@@ -309,6 +309,21 @@ def test_tags_that_name_the_same_bytes_again_and_again_are_not_copied(kind: str)
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize(("order", "kind"), [("<", 4), (">", 4), ("<", 3), ("<", 13)])
+def test_a_folder_that_breaks_off_hides_none_that_it_leads_to(order: str, kind: int) -> None:
+    from frostline.image_heads import tag_bytes
+
+    inner = repeating_tags(100, 1000, order)[8:]  # a folder at 8, and behind all a first one that says it has more than there is
+    lead = struct.pack(f"{order}HHL", 0x8769, kind, 1) + (b"\x08\0\xff\xff" if kind == 3 else struct.pack(f"{order}L", 8))
+    first = struct.pack(f"{order}2sHL", b"II" if order == "<" else b"MM", 42, 8 + len(inner))
+    assert tag_bytes(first + inner + struct.pack(f"{order}H", 9) + lead, 10**9) > 100_000
+
+
+def test_a_mark_that_is_there_twice_hides_no_tags() -> None:
+    with pytest.raises(BadImage, match="its tags name more than"):
+        decode_rgb(with_exif("JPEG", b"Exif\0\0Exif\0\0" + repeating_tags(2000, 500_000)))
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tags_are_counted_where_others_lead_to_them(order: str) -> None:
     from frostline.image_heads import tag_bytes

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 #: Bytes of a value of each of TIFF's types.
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-_WHOLE = {3: "H", 4: "L", 8: "h", 9: "l"}
+#: Those of whole numbers, for ``struct``.
+_WHOLE = {3: "H", 4: "L", 8: "h", 9: "l", 13: "L", 16: "Q"}
 _ORIENTATION = 0x0112
 #: Tags that lead to further ones: of Exif, of GPS, of interoperability.
 _FOLDERS = (0x8769, 0x8825, 0xA005)
@@ -39,7 +41,7 @@ def exif_of_jpeg(jpeg: bytes) -> bytes:
             if marker == 0xE1 and jpeg.startswith(_EXIF, at + 4):
                 parts.append(jpeg[at + 4 + len(_EXIF) : at + 2 + length])
             at += 2 + length
-    return b"".join(parts)
+    return _bare(b"".join(parts))
 
 
 def tag_bytes(tiff: bytes, enough: int) -> int:
@@ -57,12 +59,19 @@ def tag_bytes(tiff: bytes, enough: int) -> int:
 
 def orientation_of(exif: bytes) -> int | None:
     """The orientation that Exif data have, 1 to 8 where they are right; None where they have none."""
-    exif = exif.removeprefix(_EXIF)
+    exif = _bare(exif)
     order, found = _order(exif), None
     for tag, kind, size, value in _tags(exif, followed=False):
         if tag == _ORIENTATION:
             found = struct.unpack_from(order + _WHOLE[kind], value)[0] if kind in _WHOLE and size == _TYPE_BYTES[kind] else 1
     return found
+
+
+def _bare(exif: bytes) -> bytes:
+    """Without its mark, which some write twice."""
+    while exif.startswith(_EXIF):
+        exif = exif.removeprefix(_EXIF)
+    return exif
 
 
 def _order(tiff: bytes) -> str:
@@ -72,24 +81,22 @@ def _order(tiff: bytes) -> str:
 def _tags(tiff: bytes, followed: bool = True) -> Iterator[tuple[int, int, int, bytes]]:
     """Tag, type, size in bytes and what stands in the value's place, of the first folder and, ``followed``, of those it leads to.
 
-    As much as there is of them: data that break off have fewer.
+    As much as there is of them: a folder that breaks off has fewer.
     """
     big, order = tiff[2:3] == b"+", _order(tiff)  # as Pillow tells BigTIFF
     entry, number, address = (f"{order}HHQ8s", f"{order}Q", f"{order}Q") if big else (f"{order}HHL4s", f"{order}H", f"{order}L")
-    try:
-        folders = {0: struct.unpack_from(address, tiff, 8 if big else 4)[0]}
-        for place in (0, *_FOLDERS):  # of a tag that is there twice the last counts, as for Pillow
-            if place not in folders:
-                continue
+    folders = {0: struct.unpack_from(address, tiff, 8 if big else 4)[0]} if len(tiff) >= 16 else {}
+    for place in (0, *_FOLDERS):  # of a tag that is there twice the last counts, as for Pillow
+        if place not in folders:
+            continue
+        with suppress(struct.error, OverflowError):
             count, at = struct.unpack_from(number, tiff, folders[place])[0], folders[place] + struct.calcsize(number)
             for _ in range(count):
                 tag, kind, values, value = struct.unpack_from(entry, tiff, at)
                 at += struct.calcsize(entry)
                 yield tag, kind, values * _TYPE_BYTES.get(kind, 0), value
-                if followed and tag in _FOLDERS:
-                    folders[tag] = struct.unpack(address, value)[0]
-    except (struct.error, OverflowError):
-        return
+                if followed and tag in _FOLDERS and kind in _WHOLE:
+                    folders[tag] = max(0, struct.unpack_from(order + _WHOLE[kind], value)[0])
 
 
 def exif_in(info: Mapping[str | tuple[int, int], Any]) -> bytes:

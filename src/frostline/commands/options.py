@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
-
-
-def finite(value: float | None) -> float | None:
-    """The same, for an option's callback; not a number and infinity are the user's mistake."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a number.")
-    return value
-
 
 DATA_HELP = "cifar10, cifar10:PATH, digits, a folder of class folders, or a table of path,label"
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]

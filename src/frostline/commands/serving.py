@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from frostline.commands.options import PrecisionOption, finite
+from frostline.commands.options import PrecisionOption
 
 
 def serve(
@@ -25,20 +25,14 @@ def serve(
         bool | None, typer.Option("--page/--no-page", help="The page at /. Default: with one worker, where the extra 'page' is.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes named for each image.")] = 3,
-    sure: Annotated[
-        float | None, typer.Option(min=0, max=1, callback=finite, help='Below this: "not sure". Default: the model\'s.')
-    ] = None,
+    sure: Annotated[float | None, typer.Option(min=0, max=1, help='Below this: "not sure". Default: the model\'s.')] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images computed together.")] = 4,
-    wait_ms: Annotated[
-        float, typer.Option(min=0, callback=finite, help="How long a batch waits for images that are being read.")
-    ] = 2.0,
+    wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for images that are being read.")] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Images waiting at most; more are refused with 503.")] = 256,
     max_request_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 32,
     max_images: Annotated[int, typer.Option(min=1, help="Images in one request at most.")] = 64,
-    max_megapixels: Annotated[float, typer.Option(min=0.01, callback=finite, help="Largest image, in millions of pixels.")] = 50,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, callback=finite, help="Seconds for a request to arrive, and for its answer.")
-    ] = 30,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Largest image, in millions of pixels.")] = 50,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request to arrive, and for its answer.")] = 30,
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may call the service. Default: none.")] = None,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")] = "info",
     precision: PrecisionOption = None,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from frostline.commands.options import PrecisionOption, finite
+from frostline.commands.options import PrecisionOption
 
 #: What a shell reports of a program that a closed pipe has ended.
 CLOSED_PIPE = 141
@@ -36,12 +36,7 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an --output (jsonl or csv) that was interrupted.")] = False,
     sure: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            callback=finite,
-            help='Below this probability: "not sure". Default: what gave 99 % right answers on validation.',
-        ),
+        typer.Option(min=0, max=1, help='Below this probability: "not sure". Default: what gave 99 % right answers on validation.'),
     ] = None,
     sets: Annotated[
         float | None,
