@@ -134,6 +134,7 @@ def test_a_pattern_follows_no_link_back_to_its_own_folder(tmp_path, monkeypatch)
     assert names(tmp_path, [tmp_path / "**"]) == wanted
     assert names(tmp_path, [tmp_path / "s*" / "**" / "*.png"]) == wanted[1:]
     assert names(tmp_path, [tmp_path / "**" / "deep" / "*.png"]) == wanted[2:]
+    assert names(tmp_path, [tmp_path / "s**" / "**" / "*.png"]) == wanted[1:]
     monkeypatch.chdir(tmp_path)
     assert [item.name for item in listed(["**/*.png"])] == wanted
     assert [item.name for item in listed(["sub/**/*.png"])] == wanted[1:]

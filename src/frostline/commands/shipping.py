@@ -23,7 +23,7 @@ def export(
     ] = None,
     split: Annotated[str, typer.Option(help="Of the data: validation or test; never test for int8.")] = "validation",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
-    max_loss: Annotated[float, typer.Option(min=0, help="int8: points of accuracy that may be lost.")] = 0.5,
+    max_loss: Annotated[float, typer.Option(min=0, max=100, help="int8: points of accuracy that may be lost.")] = 0.5,
     min_gain: Annotated[float, typer.Option(min=0, help="int8: speed that must be gained, as a factor; 0 for any.")] = 1.3,
     calibration: Annotated[int, typer.Option(min=1, help="int8: images that ranges are taken from, but no more than half.")] = 300,
     json: Json = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import heapq
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -21,8 +22,9 @@ LIST = "-"
 #: So many names are sorted in memory; more of one folder or pattern go through a temporary file.
 MOST_NAMES = 50_000
 _CHUNK = 1 << 16
-#: What stands between the parts of a pattern.
-SEPARATORS = "".join({os.sep, "/"})
+#: The first part of a pattern that stands for folders of any depth, with what is before and behind it.
+_SEPARATOR = f"[{re.escape(os.sep)}/]"
+_ANY_DEPTH = re.compile(rf"(^|{_SEPARATOR})\*\*({_SEPARATOR}+|$)")
 
 
 def listed(paths: Iterable[str], *, recursive: bool = True, stdin: BinaryIO | None = None) -> Iterator[Item]:
@@ -75,11 +77,11 @@ def _fitting(pattern: str, recursive: bool) -> Iterator[Item]:
 
 def _matching(pattern: str) -> Iterator[str]:
     """As ``glob.iglob``, but that ``**`` follows no links: one that leads back to its own folder would never end."""
-    head, found, rest = pattern.partition("**")
-    if not found or (head and head[-1] not in SEPARATORS) or (rest and rest[0] not in SEPARATORS):
-        yield from glob.iglob(pattern, recursive=False)  # noqa: PTH207 - pathlib has no absolute patterns
+    found = _ANY_DEPTH.search(pattern)
+    if not found:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - pathlib has no absolute patterns
         return
-    rest = rest.lstrip(SEPARATORS)
+    head, rest = pattern[: found.end(1)], pattern[found.end() :]
     for top in glob.iglob(head) if head else (".",):  # noqa: PTH207 - as above
         for folder, inner, names in os.walk(top):
             inner[:] = [name for name in inner if not name.startswith(".")]
