@@ -210,8 +210,17 @@ def test_what_gradio_fails_on_is_the_request_s_fault(folder, caplog):
         client.get("/gradio_api/info"),
     ):
         assert (answer.status_code, "error" in answer.json()) == (400, True)
-    assert "KeyError" in caplog.text
+    assert f"KeyError in {__file__}:" in caplog.text
     assert client.post("/gradio_api/queue/join", json={}).status_code == 503
+
+
+def test_what_the_system_fails_at_is_not_the_request_s_fault(folder):
+    async def full(request: Request) -> PlainTextResponse:
+        raise OSError(28, "No space left on device")
+
+    client = TestClient(guard(Starlette(routes=[Route("/{path:path}", full, methods=["POST"])]), folder))
+    answer = client.post("/gradio_api/upload", content=b"x")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
 
 
 def test_an_answer_that_breaks_off_ends(folder):
@@ -249,3 +258,17 @@ def test_a_small_file_counts_as_more(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "large").write_bytes(bytes(LEAST_COUNTED + 1))
     assert kept(tmp_path) == 2 * LEAST_COUNTED + 1
+
+
+def test_what_gradio_keeps_for_sessions_is_bounded():
+    gradio = pytest.importorskip("gradio", reason="Gradio (extra page) is not installed")
+    from frostline.serve.page_gradio import bound_what_waits
+
+    with gradio.Blocks() as page:
+        pass
+    bound_what_waits(page)
+    for number in range(5000):
+        page._queue.pending_messages_per_session[str(number)] = number
+        page._queue.pending_event_ids_session[str(number)] = {str(number)}
+    assert len(page._queue.pending_messages_per_session) == 128
+    assert len(page._queue.pending_event_ids_session) == 1280

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
 ]
+
+
+_log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -94,8 +98,12 @@ class Guard:
             await self._answered(scope, inner, sending)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Gradio's answer; 400 in place of its failures, for its routes take what is sent for what its page would send."""
+        """Gradio's answer; 400 in place of its failures, for its routes take what is sent for what its page would send.
+
+        503 where the system failed it, as on a full disk.
+        """
         begun = failed = False
+        refused = Refused(400, "The page does not understand this request.")
 
         async def sending(message: Message) -> None:
             nonlocal begun, failed
@@ -108,11 +116,14 @@ class Guard:
             await self.app(scope, receive, sending)
         except Exception as error:
             failed = True
-            logging.getLogger(__name__).warning("Gradio failed on a request: %s", type(error).__name__)
+            last = traceback.extract_tb(error.__traceback__)[-1]  # where, but not with what: logs hold nothing of what was sent
+            _log.warning("Gradio failed on a request: %s in %s:%s", type(error).__name__, last.filename, last.lineno)
+            if isinstance(error, OSError):
+                refused = Refused(503, "The page cannot answer just now.", hint="try again later", headers={"Retry-After": "60"})
         if failed and begun:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif failed:
-            await respond(send, Refused(400, "The page does not understand this request."), scope["path"])
+            await respond(send, refused, scope["path"])
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An upload whose bytes have room, from a client that does not keep us waiting; ``Refused`` for any other."""
