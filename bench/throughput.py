@@ -66,7 +66,7 @@ def main() -> None:
 
 def prepared(name: str, batch: int) -> tuple[Training, ArrayBatches]:
     """A training as ``fast-94`` has it, and batches of drawn images."""
-    settings = recipe("fast-94").with_values(network=name, batch_size=batch, grow_from=0)
+    settings = recipe("fast-94").with_values(network=name, batch_size=batch, grow_from=0)  # in the recipe's parts
     images = drawn_images(batch * STEPS, 32, 32)
     labels = np.arange(len(images)) % 10
     common: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3}

@@ -1,5 +1,6 @@
 """What a training needs to go on is kept whole, and goes on as if nothing had happened."""
 
+import math
 import time
 
 import numpy as np
@@ -65,6 +66,28 @@ def test_what_the_newest_notes_is_read_before_its_identity_is_known(tmp_path):
     assert noted(tmp_path) == {"views": 1}
 
 
+def test_offered_ones_are_kept_where_they_take_their_share_of_the_time_at_most(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("frostline.checkpoints.time.monotonic", lambda: now[0])
+    made, small = Checkpoints(tmp_path, "one", share=0.1), state(1)
+    monkeypatch.setattr("frostline.checkpoints.EXPECTED_RATE", sum(tensor.nbytes for tensor in small.tensors.values()))  # a second
+
+    def slow_save(self, epoch, state):
+        saved.append(epoch)
+        now[0] += 3
+
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save", slow_save)
+    for epoch, later in enumerate((9.9, 0.2, 29.8, 0.4, 30.5), start=1):
+        now[0] += later
+        made.offer(epoch, small)
+    assert saved == [2, 4, 5]  # after ten seconds as expected, then after thirty as found
+
+
+def always(folder):
+    return Checkpoints(folder, "x", share=math.inf)
+
+
 def network():
     with seeded(3):
         return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), Dropout(0.3), nn.Linear(16, 3))
@@ -91,10 +114,10 @@ def trained(settings, checkpoints=None, ends_after=None, spent=0.0):
 def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, ends_after):
     settings = Settings(optimizer=optimizer, lr=0.01, schedule="one-cycle", epochs=6, device="cpu", precision="f32")
     whole, wanted, rows = trained(settings)
-    _, ended, _ = trained(settings, Checkpoints(tmp_path, "x"), ends_after, spent=100.0)
+    _, ended, _ = trained(settings, always(tmp_path), ends_after, spent=100.0)
     assert len(ended.history) == ends_after
     assert "Ctrl-C" in ended.reason
-    again, fitted, said = trained(settings, Checkpoints(tmp_path, "x"))
+    again, fitted, said = trained(settings, always(tmp_path))
     assert [row["epoch"] for row in said] == [1, 2, 3, 4, 5, 6]
     assert all(100 <= row["elapsed"] < 200 for row in said)  # what was spent before counts
     for name, value in whole.items():
@@ -107,8 +130,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, e
 
 def test_a_finished_training_has_nothing_left_to_do(tmp_path):
     settings = Settings(epochs=2, device="cpu", precision="f32")
-    first, _, _ = trained(settings, Checkpoints(tmp_path, "x"))
-    second, fitted, _ = trained(settings, Checkpoints(tmp_path, "x"))
+    first, _, _ = trained(settings, always(tmp_path))
+    second, fitted, _ = trained(settings, always(tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert fitted.reason == "all 2 epochs were run"
 

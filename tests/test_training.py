@@ -1,5 +1,7 @@
 """What training can carry along: gradient clipping, mixing, a moving average, a soup; and all of it through a checkpoint."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from frostline.loop import fit
 from frostline.loop_state import Best, MovingAverage
 from frostline.models.heads import make_head
 from frostline.stopping import StopRule
+from frostline.training import Training
 
 
 def trained(network=None, checkpoints=None, on_epoch=lambda row: None, **values):
@@ -51,6 +54,44 @@ def test_clipping_bounds_the_step():
     network = Line()
     fit(network, points(16), points(20, 1, shuffle=False), settings=settings(clip=0.5, optimizer="sgd", momentum=0, epochs=1, lr=1))
     assert float(network.w.detach().norm()) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("values", [{}, {"mixup": 1.0}, {"label_smoothing": 0.2}])
+def test_a_batch_in_parts_gives_the_same_step_as_a_whole_one(values):
+    (whole, wanted), (parts, found) = (trained(accumulate=n, batch_size=30, epochs=1, optimizer="sgd", **values) for n in (1, 4))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value)
+    assert parts.history[0]["train_loss"] == pytest.approx(whole.history[0]["train_loss"], rel=1e-4)
+    assert parts.history[0]["train_accuracy"] == whole.history[0]["train_accuracy"]
+    assert parts.history[0]["steps"] == whole.history[0]["steps"]
+
+
+def test_a_penalty_counts_once_however_many_parts_there_are():
+    heads = [make_head("dense-b", 3, 3) for _ in range(2)]
+    made = [trained(head, accumulate=n, batch_size=40, epochs=1, optimizer="sgd")[1] for head, n in zip(heads, (1, 5), strict=True)]
+    for name, value in made[0].items():
+        torch.testing.assert_close(made[1][name], value)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5, 9])
+def test_batchnorm_sees_a_part_at_a_time_and_no_part_of_one_row(rows):
+    seen = []
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            if self.training:
+                seen.append(len(x))
+            return self.head(self.norm(x.reshape(-1, 3))).reshape(x.shape)
+
+    made = Training(Normed(), points(), points(8, shuffle=False), settings(accumulate=4), None, StopRule())
+    made.descend(torch.randn(rows, 3), torch.arange(rows) % 3)
+    assert sum(seen) == rows
+    assert min(seen) >= 2
+    assert len(seen) == min(4, rows // 2)
 
 
 def test_the_average_by_hand():
@@ -139,8 +180,8 @@ def test_cut_off_and_resumed_all_of_it_is_bit_identical(tmp_path, after, optimiz
     values = {**EVERYTHING, "optimizer": optimizer}
     whole, wanted = trained(**values)
     with pytest.raises(_Killed):
-        trained(None, Checkpoints(tmp_path, "id"), dies, **values)
-    resumed, weights = trained(None, Checkpoints(tmp_path, "id"), **values)
+        trained(None, Checkpoints(tmp_path, "id", share=math.inf), dies, **values)
+    resumed, weights = trained(None, Checkpoints(tmp_path, "id", share=math.inf), **values)
     assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
     assert resumed.best["epoch"] == whole.best["epoch"]
     assert resumed.soup == whole.soup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,10 @@ from frostline.files import digest_bytes, digest_json, write_bytes
 from frostline.progress import say
 
 KEPT = 2
+#: Share of a training's time that its checkpoints may take: where epochs are short, not each of them is kept.
+SHARE = 0.05
+#: Bytes a second at which the first is expected to be written; those after it, as the last one was.
+EXPECTED_RATE = 1e9
 
 
 def training_identity(settings: Settings, splits: Splits, weights: str = "", teacher: str = "") -> str:
@@ -56,10 +61,24 @@ class Checkpoints:
         folder: made when the first is saved.
         identity: of the training (its settings, data and starting weights): checkpoints of another are an error.
         notes: JSON values that are wanted before the identity is known; see ``noted``.
+        share: of the time, which ``offer`` may take.
     """
 
-    def __init__(self, folder: Path, identity: str, notes: dict[str, Any] | None = None) -> None:
-        self.folder, self.identity, self.notes = folder, identity, notes or {}
+    def __init__(self, folder: Path, identity: str, notes: dict[str, Any] | None = None, share: float = SHARE) -> None:
+        self.folder, self.identity, self.notes, self.share = folder, identity, notes or {}, share
+        self._since, self._took = time.monotonic(), 0.0
+
+    def offer(self, epoch: int, state: State) -> None:
+        """``save``, where that takes at most ``share`` of the time since it was last done, or since these checkpoints were made.
+
+        On a GPU an epoch of small images takes a quarter of a second, and a checkpoint a tenth.
+        """
+        bytes_ = sum(tensor.numel() * tensor.element_size() for tensor in state.tensors.values())
+        if (self._took or bytes_ / EXPECTED_RATE) <= self.share * (time.monotonic() - self._since):
+            started = time.monotonic()
+            self.save(epoch, state)
+            self._since = time.monotonic()
+            self._took = self._since - started
 
     def save(self, epoch: int, state: State) -> None:
         """Keep ``state`` as it is after ``epoch`` epochs; older ones than the last ``KEPT`` go."""

@@ -81,6 +81,7 @@ class Settings:
     network: str = "cnn-vgg"
     epochs: int = 20
     batch_size: int = 128
+    accumulate: int = 1  # parts of a batch that are computed one after another; BatchNorm that trains sees a part at a time
     least_steps: int = 0  # from scratch: smaller batches, but of 64, where an epoch had fewer steps or images are large; 0: never
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     lr: float = 1e-3
@@ -176,6 +177,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("power", 0.1, 1),
     ("epochs", 1, 100_000),
     ("batch_size", 1, 65_536),
+    ("accumulate", 1, 1024),
     ("lr", 1e-9, 1e3),
     ("momentum", 0, 0.9999),
     ("weight_decay", 0, 10),

@@ -21,6 +21,7 @@ from frostline.loop_state import Row
 from frostline.models.device import only_looking, slow_layers_in_f32
 from frostline.progress import say, stage
 from frostline.rate_finder import find_rate
+from frostline.rehearsal import needs_warm_up, warm_up
 from frostline.stopping import StopRule
 from frostline.training import Training, log_probabilities
 
@@ -38,6 +39,7 @@ class Fitted:
         precision: "bf16" or "f32", as used.
         soup: what the mean of the best epochs' weights scored, and whether it was kept; empty where none was tried.
         rates: what the learning-rate finder found; empty where it was not asked.
+        warmup_seconds: of compiling, and of a GPU's first steps, before the clock of the history; 0 where there is no such thing.
     """
 
     network: nn.Module
@@ -48,13 +50,15 @@ class Fitted:
     precision: str
     soup: Row = field(default_factory=dict)
     rates: Row = field(default_factory=dict)
+    warmup_seconds: float = 0.0
 
     def record(self) -> dict[str, Any]:
         """What a run's record says of it, without the history."""
         scores = {name: self.best[name] for name in ("validation_accuracy", "validation_loss")}
         made = {"best": self.best, "ended": self.reason, "device": self.device, "precision": self.precision, **scores}
         found = {"lr_found": self.rates["lr"], "lr_finder": self.rates} if self.rates else {}
-        return {**made, **({"soup": self.soup} if self.soup else {}), **found}
+        warmed_up = {"warmup_seconds": round(self.warmup_seconds, 3)} if self.warmup_seconds else {}
+        return {**made, **({"soup": self.soup} if self.soup else {}), **found, **warmed_up}
 
 
 def predict_log_probs(network: nn.Module, batches: Batches, settings: Settings) -> NDArray[np.float32]:
@@ -99,8 +103,8 @@ def fit(
             validation_loss (nats), validation_accuracy, images_per_second (training alone).
         parameters: the tensors, or ``torch.optim`` groups, that train; all others are frozen. None: those that require a
             gradient, weight decay on weights alone.
-        checkpoints: where the state is kept after every whole epoch, and from where training goes on if there is one: on a CPU
-            with the same bits as if it had never been interrupted.
+        checkpoints: where the state is kept after whole epochs, as often as ``Checkpoints.offer`` says; training goes on from it
+            if there is one, on a CPU with the same bits as if it had never been interrupted.
 
     Raises:
         UserError: the loss is not finite, a trainable parameter gets no gradient, or nothing is trainable.
@@ -112,9 +116,10 @@ def fit(
         for row in training.history:
             on_epoch(row)
     with slow_layers_in_f32(network, training.device, training.precision):
+        warmup = warm_up(training) if needs_warm_up(training) else 0.0
         reason = _train(training, on_epoch, checkpoints)
     best, history = training.best.row, tuple(training.history)
-    return Fitted(network, history, best, reason, str(training.device), training.precision, training.soup, training.rates)
+    return Fitted(network, history, best, reason, str(training.device), training.precision, training.soup, training.rates, warmup)
 
 
 def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Checkpoints | None) -> str:
@@ -133,7 +138,7 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
                 on_epoch(training.epoch(bar))
                 # an epoch that was cut short is trained again
                 if checkpoints is not None and training.steps % len(training.batches) == 0:
-                    checkpoints.save(len(training.history), training.state())
+                    checkpoints.offer(len(training.history), training.state())
         training.try_soup()
     finally:
         training.best.restore()

@@ -37,12 +37,14 @@ def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optim
     how: dict[str, Any] = {"nesterov": True, "ns_steps": 3, "ns_coefficients": "original", "adjust_lr_fn": None}
     made = Muon(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, **how)
     turned = [parameter for group in made.param_groups if group.get("use_muon") for parameter in group["params"]]
-    norms = [(parameter, norm) for parameter in turned if (norm := parameter.detach().norm()) > 0]
+    kept = [(parameter, norm) for parameter in turned if (norm := parameter.detach().norm()) > 0]
+    filters, norms = [parameter for parameter, _ in kept], [norm for _, norm in kept]
 
     @torch.no_grad()
     def keep_norms(*_: Any) -> None:
-        for parameter, norm in norms:
-            parameter.mul_(norm / parameter.norm())
+        if filters:  # all at once: on a GPU a step is as long as its launches are many
+            factors = torch._foreach_div(norms, torch._foreach_norm(filters))
+            torch._foreach_mul_(filters, factors)
 
     made.register_step_post_hook(keep_norms)
     return made

@@ -8,19 +8,17 @@ suggest, misleads where there is little to fall by: behind a head that is fitted
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from frostline.data.batches import Batches, stream_seed
-from frostline.loop_state import live_tensors
-from frostline.models.layers import seeded, switch_dropout
+from frostline.data.batches import Batches
+from frostline.models.layers import switch_dropout
 from frostline.progress import stage
+from frostline.rehearsal import rehearsal
 from frostline.training import Training
 
 #: Steps of the test, and the factors on the settings' learning rate between which the rate grows.
@@ -39,18 +37,12 @@ def find_rate(training: Training) -> dict[str, Any]:
         fell at no rate, and ``lr`` is still the settings'; and ``curve``: a row of ``lr`` and smoothed ``loss`` (nats) for every
         step of the test.
     """
-    live = live_tensors(training.network)
-    before, optimizer = [tensor.detach().clone() for tensor in live], copy.deepcopy(training.optimizer.state_dict())
     base = training.schedule.base
-    with seeded(stream_seed(training.settings.seed, 0, 2), training.device), stage("learning-rate finder", STEPS) as bar:
+    with rehearsal(training), stage("learning-rate finder", STEPS) as bar:
         curve = []
         for row in _grown(training, base):
             curve.append(row)
             bar.advance(1)
-    with torch.no_grad():
-        for tensor, value in zip(live, before, strict=True):
-            tensor.copy_(value)
-    training.optimizer.load_state_dict(optimizer)
     wanted = training.settings.lr
     found = below_least(curve)
     rate = wanted if found is None else found

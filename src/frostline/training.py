@@ -19,7 +19,7 @@ from frostline.errors import UserError
 from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
 from frostline.models.compiled import Compiled
-from frostline.models.device import make_fabric, pick_device, pick_precision
+from frostline.models.device import make_fabric, pick_device, pick_precision, placed
 from frostline.models.layers import seeded, switch_dropout
 from frostline.optim import Schedule, frozen_by, make_optimizer, parameter_groups
 from frostline.progress import Stage
@@ -70,7 +70,7 @@ class Training:
         self.settings, self.stop, self.began = settings, stop, stop.elapsed()
         self.device = pick_device(settings.device)
         self.precision = pick_precision(settings.precision, self.device)
-        self.network, self.batches, self.validation = network.to(self.device), batches, validation
+        self.network, self.batches, self.validation = placed(network, self.device), batches, validation
         groups = _trained(network, parameters, settings)
         if not any(group["params"] for group in groups):
             raise UserError("There is nothing to train: every parameter of the network is frozen.")
@@ -137,15 +137,26 @@ class Training:
         """One step down the loss of a batch (B, …), (B,): forward, backward, the optimizer; returns the loss and the logits."""
         self.optimizer.zero_grad()
         mixed, shares = mix(x, y, self.settings)
-        logits = self.stepping(mixed)
-        loss = sum((share * self.loss(logits, labels) for labels, share in shares), logits.new_zeros((), dtype=torch.float32))
-        self.fabric.backward(loss + self.penalty())
+        parts = max(1, min(self.settings.accumulate, len(x) // 2))  # BatchNorm knows no statistics of a single row
+        labels = zip(*(each.tensor_split(parts) for each, _ in shares), strict=True)
+        done = [
+            self._gradients(part, zip(theirs, (share for _, share in shares), strict=True), len(part) / len(x))
+            for part, theirs in zip(mixed.tensor_split(parts), labels, strict=True)
+        ]
+        loss, logits = torch.stack([loss for loss, _ in done]).sum(), torch.cat([logits for _, logits in done])
         if self.steps == 0:
             self._check_gradients()
         if self.settings.clip:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False)
         self.optimizer.step()
         return loss, logits
+
+    def _gradients(self, x: Tensor, shares: Iterable[tuple[Tensor, float]], weight: float) -> tuple[Tensor, Tensor]:
+        """Add a part's gradients, ``weight`` being its share of the batch, to those there are; its weighted loss, and logits."""
+        logits = self.stepping(x)
+        loss = sum((share * self.loss(logits, labels) for labels, share in shares), logits.new_zeros((), dtype=torch.float32))
+        self.fabric.backward(weight * (loss + self.penalty()))
+        return weight * loss.detach(), logits.detach()
 
     def step(self, x: Tensor, y: Tensor, sums: Sums) -> None:
         """One batch of an epoch, with all that goes on beside the descent."""

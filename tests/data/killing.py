@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from frostline.checkpoints import Checkpoints
 from frostline.runs import Run
 
 
@@ -13,7 +14,7 @@ class _Killed(BaseException):
 
 @contextmanager
 def killed(monkeypatch, *where, after_epoch=0):
-    """While inside, a run dies where it calls this, or after this epoch of the network's training."""
+    """While inside, a run dies where it calls this, or after this epoch of the network's training; all epochs have checkpoints."""
     real = Run.add_history
 
     def dies(*_):
@@ -25,6 +26,7 @@ def killed(monkeypatch, *where, after_epoch=0):
             raise _Killed
 
     with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "offer", Checkpoints.save)
         patch.setattr(*(where or (Run, "add_history")), dies if where else dies_after)
         with pytest.raises(_Killed):
             yield

@@ -25,11 +25,13 @@ _FIRST_MIRRORED = 2**32 - 1
 class Batches(Protocol):
     """What the loop needs: N ``rows``, their ``labels`` (N,), ``len()`` batches an epoch, and the batches of an epoch.
 
-    Where rows do not shuffle, the batches run through them in order.
+    Where rows do not shuffle, the batches run through them in order. ``shapes`` epochs, from the first, show rows of different
+    shapes; those after them are as the last of these.
     """
 
     rows: int
     labels: Tensor
+    shapes: int
 
     def __len__(self) -> int: ...
 
@@ -60,7 +62,10 @@ class OrderedRows:
 
     Attributes:
         answers: (M, K) float32, a teacher's, which batches then have in place of labels; None: there is no teacher.
+        shapes: see ``Batches``.
     """
+
+    shapes = 1
 
     def __init__(
         self,
@@ -173,6 +178,7 @@ class ArrayBatches(OrderedRows):
         self.images = _on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
         self.sizes, self.ahead = tuple(sizes) or (images.shape[1:3],), ahead
+        self.shapes = len(self.sizes)
         self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
         self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
