@@ -20,7 +20,7 @@ from frostline.recipes import BEST_SCRATCH, recipe
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
 from frostline.stopping import StopRule
-from frostline.train_scratch import batch_size
+from frostline.train_scratch import batch_size, parts
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -82,6 +82,12 @@ def test_small_data_gets_smaller_batches(images, wanted):
     assert batch_size(images, size, recipe("fast-94")) == wanted
     assert batch_size(images, size, recipe("fast-94").with_values(least_steps=0)) == 500
     assert batch_size(images, size, recipe("fast-94").with_values(batch_size=30)) == 30
+
+
+@pytest.mark.parametrize(("batch", "wanted"), [(500, 2), (129, 2), (127, 1), (64, 1), (10, 1)])
+def test_small_batches_are_computed_whole(batch, wanted):
+    assert parts(batch, recipe("fast-94")) == wanted
+    assert parts(batch, recipe("fast-94").with_values(least_steps=0)) == 2
 
 
 @pytest.mark.parametrize(("side", "wanted"), [(32, 500), (45, 500), (64, 256), (128, 64), (224, 64)])

@@ -53,6 +53,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     settings, notes = _fitting(settings, _stored(splits, settings))
     with run.timing("read"):
         preprocess, batches, judging, served = _read(splits, settings, stop)
+    settings = settings.with_values(accumulate=parts(batches.batch_size, settings))
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
     _check_sizes(network, batches.sizes, settings)
     begin_from(network, batches.sample)
@@ -170,6 +171,11 @@ def batch_size(images: int, size: tuple[int, int], settings: Settings) -> int:
     if not settings.least_steps:
         return settings.batch_size
     return min(settings.batch_size, max(FEWEST, min(images // settings.least_steps, MOST_PIXELS // (size[0] * size[1]))))
+
+
+def parts(batch: int, settings: Settings) -> int:
+    """Parts of a batch of so many images: the settings', or fewer where small batches would give parts under ``FEWEST``."""
+    return max(1, min(settings.accumulate, batch // FEWEST)) if settings.least_steps else settings.accumulate
 
 
 def _check_sizes(network: nn.Module, sizes: Sequence[tuple[int, int]], settings: Settings) -> None:
