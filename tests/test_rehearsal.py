@@ -58,7 +58,7 @@ def test_afterwards_all_is_as_before():
     assert not made.optimizer.state_dict()["state"]
 
 
-def test_a_step_is_made_for_every_size_and_the_clocks_begin_afterwards(monkeypatch):
+def test_a_step_is_made_for_every_size_and_the_clocks_begin_afterwards():
     made, sizes = training(budget=100.0), []
     made.network.register_forward_pre_hook(lambda module, given: sizes.append((module.training, *given[0].shape[2:])))
     began, started = made.began, made.started

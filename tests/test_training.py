@@ -58,7 +58,7 @@ def test_clipping_bounds_the_step():
 
 @pytest.mark.parametrize("values", [{}, {"mixup": 1.0}, {"label_smoothing": 0.2}])
 def test_a_batch_in_parts_gives_the_same_step_as_a_whole_one(values):
-    (whole, wanted), (parts, found) = (trained(accumulate=n, batch_size=30, epochs=1, optimizer="sgd", **values) for n in (1, 4))
+    (whole, wanted), (parts, found) = (trained(accumulate=n, epochs=1, optimizer="sgd", **values) for n in (1, 4))
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value)
     assert parts.history[0]["train_loss"] == pytest.approx(whole.history[0]["train_loss"], rel=1e-4)
@@ -68,7 +68,7 @@ def test_a_batch_in_parts_gives_the_same_step_as_a_whole_one(values):
 
 def test_a_penalty_counts_once_however_many_parts_there_are():
     heads = [make_head("dense-b", 3, 3) for _ in range(2)]
-    made = [trained(head, accumulate=n, batch_size=40, epochs=1, optimizer="sgd")[1] for head, n in zip(heads, (1, 5), strict=True)]
+    made = [trained(head, accumulate=n, epochs=1, optimizer="sgd")[1] for head, n in zip(heads, (1, 5), strict=True)]
     for name, value in made[0].items():
         torch.testing.assert_close(made[1][name], value)
 

@@ -28,20 +28,9 @@ from frostline.trained import Trained
 
 #: Settings of what is trained step by step, for which a head that is fitted has no use.
 _STEPWISE = (
-    *(
-        "epochs",
-        "batch_size",
-        "accumulate",
-        "optimizer",
-        "lr",
-        "find_lr",
-        "momentum",
-        "weight_decay",
-        "schedule",
-        "warmup_epochs",
-        "clip",
-    ),
+    *("epochs", "batch_size", "optimizer", "lr", "find_lr", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip"),
     *("loss", "label_smoothing", "mixup", "cutmix", "ema", "soup", "compile", "monitor", "patience", "rates", "freezeout"),
+    "accumulate",
 )
 
 

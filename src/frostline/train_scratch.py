@@ -96,6 +96,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
             **({"notes": notes} if notes else {}),
             "train_images": len(splits.train),
             "batch_size": batches.batch_size,
+            "accumulate": settings.accumulate,
             "validation_images": len(splits.validation),
             **calibrated,
         },
