@@ -4,7 +4,7 @@ from torch import nn
 
 from frostline.config import Settings
 from frostline.errors import UserError
-from frostline.optim import OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate
+from frostline.optim import BESIDE_MUON, OPTIMIZERS, Schedule, make_optimizer, parameter_groups, rate
 
 
 def test_rates_by_hand():
@@ -68,8 +68,8 @@ def test_muon_takes_filters_and_leaves_the_head_and_shifts_to_adam():
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = parameter_groups(network, MUON.with_values(rates=("head.*=0.5", "*=1")))
     kinds = {names[id(parameter)]: (group["use_muon"], group["lr"]) for group in groups for parameter in group["params"]}
-    plain = (False, 0.1)
-    assert kinds == {"conv.weight": (True, 0.1), "norm.bias": plain, "head.weight": (False, 0.05), "head.bias": (False, 0.05)}
+    plain, head = (False, pytest.approx(0.1 * BESIDE_MUON)), (False, pytest.approx(0.05 * BESIDE_MUON))
+    assert kinds == {"conv.weight": (True, 0.1), "norm.bias": plain, "head.weight": head, "head.bias": head}
 
 
 def test_a_step_of_muon_is_a_turn_that_keeps_the_filters_norm():

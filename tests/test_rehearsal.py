@@ -27,7 +27,7 @@ def batches(train, **values):
 
 
 def wanted(**values):
-    return settings(optimizer="muon", rates=("head.*=0.05", "*.bias=0.05", "*=1"), momentum=0.6, lr=0.05, **values)
+    return settings(optimizer="muon", momentum=0.6, lr=0.05, **values)
 
 
 def training(**values):

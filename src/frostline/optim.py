@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from frostline.config import Settings
 from frostline.errors import UserError
 
+#: Beside Muon, whose rate is a turn of whole filters, NAdamW takes the rest at this share of it: biases and heads step by the rate.
+BESIDE_MUON = 0.05
 #: One-cycle rises for this share of the steps where the settings name no warm-up (Smith and Topin 2018).
 ONE_CYCLE_RISE = 0.25
 
@@ -54,7 +56,7 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
     """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
 
     A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, not on biases and BatchNorm. Muon
-    takes the matrices and filters of all but the head.
+    takes the matrices and filters of all but the head; the rest have ``BESIDE_MUON`` of the learning rate.
 
     Args:
         network: what trains; parameters that require no gradient stay as they are.
@@ -86,6 +88,7 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
         if rate is not None:
             rate *= decays.get(id(parameter), 1.0)
             turned = settings.optimizer == "muon" and _can_be_turned(name, parameter)
+            rate *= BESIDE_MUON if settings.optimizer == "muon" and not turned else 1.0
             group: dict[str, Any] = {"params": [], "lr": settings.lr * rate, **({} if decayed else {"weight_decay": 0.0})}
             group |= {"use_muon": turned} if settings.optimizer == "muon" else {}
             groups.setdefault((rate, decayed, turned), group)["params"].append(parameter)
