@@ -261,7 +261,8 @@ def test_groups_may_have_their_own_rates():
     body = [p.detach().clone() for p in network.body.parameters()]
     groups = [{"params": network.body.parameters(), "lr": 0.0}, {"params": network.head.parameters()}]
     head = network.head.weight.detach().clone()
-    fit(network, arrays(), arrays(20, 1, train=False), settings=settings(epochs=1), parameters=groups)
+    fitted = fit(network, arrays(), arrays(20, 1, train=False), settings=settings(epochs=1), parameters=groups)
+    assert fitted.best["lr"] == settings().lr  # the history tells the settings' rate, whatever the first group's is
     assert all(torch.equal(a, b) for a, b in zip(body, network.body.parameters(), strict=True))
     assert not torch.equal(head, network.head.weight)
 

@@ -58,7 +58,7 @@ def test_a_recipe_says_its_command(name):
     assert told.startswith(f"``frostline train {data} --recipe {name}")
 
 
-@pytest.mark.parametrize("name", ["densenet169-frozen", "mobilenetv2-frozen", "fast-94", "cnn-small", "cnn-vgg"])
+@pytest.mark.parametrize("name", ["densenet169-frozen", "mobilenetv2-frozen", "fast-94", "fast-95", "cnn-small", "cnn-vgg"])
 def test_a_recipe_tells_the_accuracy_and_the_minutes_that_were_last_measured(name):
     with open(Path(__file__).parent.parent / "results" / "recipes.csv", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["recipe"] == name and row["cache"] == "cold"]

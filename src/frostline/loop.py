@@ -97,9 +97,9 @@ def fit(
         settings: those of training ("trained by the loop" in ``config``), seed, precision, device.
         stop: when to end early; None: never. Where its budget ends before the epochs do, the schedule follows the budget.
         on_epoch: called with each row of the history as it is made: epoch (1, 2, …), steps (so far), seconds (since the
-            start, validation included), elapsed (seconds on the stop rule's clock), lr (of the epoch's last step), train_loss
-            (nats, with label smoothing, without penalties; with a teacher ``losses.taught``), train_accuracy (while training:
-            dropout and augmentation on; with a teacher how often the likeliest class is his),
+            start, validation included), elapsed (seconds on the stop rule's clock), lr (of the epoch's last step, before the
+            groups' own factors), train_loss (nats, with label smoothing, without penalties; with a teacher ``losses.taught``),
+            train_accuracy (while training: dropout and augmentation on; with a teacher how often the likeliest class is his),
             validation_loss (nats), validation_accuracy, images_per_second (training alone).
         parameters: the tensors, or ``torch.optim`` groups, that train; all others are frozen. None: those that require a
             gradient, weight decay on weights alone.

@@ -174,6 +174,8 @@ def rate(schedule: str, step: int, total: int, warmup: int) -> float:
 class Schedule:
     """The settings' schedule over every group's own base rate; made, it has set the rates of the first step.
 
+    ``factor`` is what the base rates are multiplied by now.
+
     Args:
         optimizer: its groups' rates are the base rates.
         settings: schedule, epochs, warmup_epochs.
@@ -203,6 +205,6 @@ class Schedule:
         self._set(max(steps, int(spent * self.total)))
 
     def _set(self, step: int) -> None:
-        factor = rate(self.name, min(step, self.total - 1), self.total, self.warmup)
+        self.factor = rate(self.name, min(step, self.total - 1), self.total, self.warmup)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = base * factor
+            group["lr"] = base * self.factor

@@ -149,7 +149,10 @@ def fast_94() -> Settings:
 
 
 def fast_95() -> Settings:
-    """``frostline train cifar10 --recipe fast-95``: a wider network, trained for twice as long. Not measured."""
+    """``frostline train cifar10 --recipe fast-95``: a wider network, trained for twice as long, squares of it covered.
+
+    45 minutes on a machine that others used as well; 94.6 % (93.9 to 95.2, one seed; six views): not yet what its name says.
+    """
     return Settings(**{**_FAST, "network": "fast-medium", "shift": 3}, epochs=20, cutout=8)
 
 

@@ -161,7 +161,7 @@ class Training:
     def step(self, x: Tensor, y: Tensor, sums: Sums) -> None:
         """One batch of an epoch, with all that goes on beside the descent."""
         loss, logits = self.descend(x, y)
-        sums.add(loss, logits, y, self.optimizer.param_groups[0]["lr"])
+        sums.add(loss, logits, y, self.lr * self.schedule.factor)
         self.schedule.step(self.stop.spent(self.began))
         self.steps += 1
         if self.average:
