@@ -56,7 +56,7 @@ def some(items: Iterator[Item]) -> Iterator[Item]:
 def predict_items(
     predictor: Predictor, items: Iterable[Item], top: int, sure_from: float | None = None, promise: Promise | None = None
 ) -> Iterator[Row]:
-    """A row for each item, in order; items are read by as many threads as there are cores, ahead of the network.
+    """A row for each item, in order; items are read by threads, ahead of the network.
 
     Answers of a probability below ``sure_from`` are not sure. With a ``promise`` each row has the label set that keeps it.
     """
