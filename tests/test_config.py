@@ -186,3 +186,10 @@ def test_seconds(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(UserError, match="no time"):
         parse_seconds(text)
+
+
+@pytest.mark.parametrize("values", [{"mixup": 0.2}, {"cutmix": 1.0}, {"balance": "sampling"}])
+def test_easy_images_cannot_be_told_where_rows_are_mixed_or_drawn(values):
+    with pytest.raises(UserError, match="Easy images"):
+        Settings(skip_easy=0.2, **values)
+    assert Settings(skip_easy=0.2).with_values(skip_easy=0.0, **values).skip_easy == 0

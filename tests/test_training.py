@@ -187,6 +187,41 @@ def test_cut_off_and_resumed_all_of_it_is_bit_identical(tmp_path, after, optimiz
     assert resumed.soup == whole.soup
 
 
+def test_losses_by_which_easy_rows_are_left_out_are_resumed_too(tmp_path):
+    class _Killed(BaseException):
+        pass
+
+    def dies(row):
+        if row["epoch"] == 3:
+            raise _Killed
+
+    def made(checkpoints=None, on_epoch=lambda row: None):
+        network = make_head("dense-d", 3, 3, seed=1)
+        batches, judging = points().leave_out(0.3), points(200, 1, shuffle=False)
+        options = {"settings": settings(epochs=5), "checkpoints": checkpoints, "on_epoch": on_epoch}
+        return batches, fit(network, batches, judging, **options), [value.clone() for value in network.state_dict().values()]
+
+    batches, whole, wanted = made()
+    with pytest.raises(_Killed):
+        made(Checkpoints(tmp_path, "id", share=math.inf), dies)
+    again, resumed, weights = made(Checkpoints(tmp_path, "id", share=math.inf))
+    assert all(torch.equal(a, b) for a, b in zip(weights, wanted, strict=True))
+    assert torch.equal(again.losses, batches.losses)
+    assert batches.losses.isfinite().all()
+    assert [row["steps"] for row in resumed.history] == [row["steps"] for row in whole.history] == [4, 8, 12, 16, 20]
+
+
+def test_kept_losses_are_those_of_the_labels_without_smoothing():
+    network, batches = nn.Linear(3, 3), points().leave_out(0.2)
+    with torch.no_grad():
+        network.weight.zero_(), network.bias.copy_(torch.tensor([2.0, 0.0, 0.0]))
+    fit(network, batches, points(20, 1, shuffle=False), settings=settings(epochs=1, lr=1e-9, label_smoothing=0.3))
+    expected = torch.log_softmax(torch.tensor([2.0, 0.0, 0.0]), 0).neg()[batches.labels]
+    seen = batches.losses.isfinite()
+    assert int(seen.sum()) == batches.shown == 64
+    torch.testing.assert_close(batches.losses[seen], expected[seen], atol=1e-4, rtol=1e-4)
+
+
 def test_an_interrupt_still_tries_the_soup_of_what_there_is():
     stop, network = StopRule(), make_head("dense-d", 3, 3)
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from frostline.anytime import Extracted, FeatureTable, Unseen, stratified_order
 from frostline.config import Settings
 from frostline.data.augment import augment, make_augmentations
-from frostline.data.batches import Batches, FeatureBatches, OrderedRows, generator, stored_tensor
+from frostline.data.batches import Batches, FeatureBatches, stored_tensor
 from frostline.data.imageset import ImageSet, Splits
+from frostline.data.order import OrderedRows, generator
 from frostline.data.reading import stored_blocks
 from frostline.data.views import seen_as
 from frostline.errors import UserError
@@ -105,7 +106,7 @@ class Cached:
         order = {"shuffle": True, "balanced": settings.balance == "sampling"}
         later = self._with_all_views if self.at_first < self.views else None
         batches = self._batches(self.train_table, self.splits.train, settings.batch_size, complete=later, **order)
-        return batches.learn_from(answers, self.seen)
+        return batches.learn_from(answers, self.seen).leave_out(settings.skip_easy)
 
     def _with_all_views(self) -> Tensor | None:
         """The training rows' activations (n, V, D) once all views are there; None: work is to end before."""
@@ -257,7 +258,8 @@ class Live:
 
     def training(self, answers: Answers = None) -> LiveBatches:
         """See ``Activations``."""
-        return LiveBatches(self.splits.train, self.below, self.settings, train=True).learn_from(answers)
+        batches = LiveBatches(self.splits.train, self.below, self.settings, train=True)
+        return batches.learn_from(answers).leave_out(self.settings.skip_easy)
 
     def validation(self) -> LiveBatches:
         """See ``Activations``."""

@@ -96,6 +96,7 @@ class Settings:
     label_smoothing: float = 0.0
     teacher: str = ""  # a run or model whose answers for the training images are learned in place of their labels
     teacher_temperature: float = 2.0  # by which its answers, and the student's beside them, are softened
+    skip_easy: float = 0.0  # share of the images that an epoch leaves out: of the lowest losses, twice as many, a random half
     balance: Literal["none", "loss", "sampling"] = "none"  # give rare classes weight: in the loss, or by drawing them more often
     mixup: float = 0.0  # Beta(a, a) of the share in which a row is blended with another; 0: none
     cutmix: float = 0.0  # Beta(a, a) of the share of a map that is another row's; 0: none
@@ -133,6 +134,13 @@ class Settings:
         if self.views not in (1, 2, 6) or (self.kind == "frozen" and self.views == 6):
             wanted = "1 or 2" if self.kind == "frozen" else "1, 2 or 6"
             raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
+        if self.skip_easy and (self.mixup or self.cutmix or self.balance == "sampling"):
+            raise UserError(
+                "Easy images cannot be left out here.",
+                expected="skip_easy=0, or mixup=0, cutmix=0 and another balance than sampling",
+                received=f"skip_easy={self.skip_easy:g}",
+                hint="rows that are mixed have no loss of their own, and sampling draws the rows itself",
+            )
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
         for field in fields(self):
@@ -187,6 +195,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("focal_gamma", 0, 10),
     ("label_smoothing", 0, 0.9),
     ("teacher_temperature", 0.1, 100),
+    ("skip_easy", 0, 0.5),
     ("mixup", 0, 100),
     ("cutmix", 0, 100),
     ("ema", 0, 0.99999),

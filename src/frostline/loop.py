@@ -124,7 +124,7 @@ def fit(
 
 def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Checkpoints | None) -> str:
     """All epochs; returns why training ended."""
-    settings, rows = training.settings, training.batches.rows
+    settings, rows = training.settings, training.batches.shown
     if settings.find_lr and not training.history:
         training.rates = find_rate(training)
         if training.rates["found"]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from frostline.data.batches import stream_seed
+from frostline.data.order import stream_seed
 from frostline.loop_state import live_tensors
 from frostline.models.layers import seeded
 from frostline.progress import stage

@@ -30,7 +30,7 @@ from frostline.trained import Trained
 _STEPWISE = (
     *("epochs", "batch_size", "optimizer", "lr", "find_lr", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip"),
     *("loss", "label_smoothing", "mixup", "cutmix", "ema", "soup", "compile", "monitor", "patience", "rates", "freezeout"),
-    "accumulate",
+    *("accumulate", "skip_easy"),
 )
 
 

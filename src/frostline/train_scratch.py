@@ -156,7 +156,7 @@ def _read(splits: Splits, settings: Settings, stop: StopRule) -> tuple[Preproces
         sizes=growing(stored, settings.grow_from, growth) if settings.grow_from else (),
         ahead=lambda: stop.spent(began) * settings.epochs,
         **common,
-    )
+    ).leave_out(settings.skip_easy)
     judging, served = (
         ArrayBatches(validation, splits.validation.labels, JUDGED // views, views=views, **common) for views in (1, settings.views)
     )

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from frostline.checkpoints import State
 from frostline.config import Settings
-from frostline.data.batches import Batches, stream_seed
+from frostline.data.batches import Batches
 from frostline.data.mixing import mix
+from frostline.data.order import stream_seed
 from frostline.errors import UserError
 from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
 from frostline.losses import make_loss, make_penalty
@@ -99,6 +100,8 @@ class Training:
         tensors, kept = self.best.state()
         if self.average:
             tensors |= self.average.state()
+        if self.batches.losses is not None:
+            tensors["losses"] = self.batches.losses
         numbers = {}
         for index, entries in self.optimizer.state_dict()["state"].items():
             for key, value in entries.items():
@@ -116,6 +119,8 @@ class Training:
         self.best.go_on(saved.tensors, saved.values["best"])
         if self.average:
             self.average.go_on(saved.tensors)
+        if self.batches.losses is not None:
+            self.batches.losses.copy_(saved.tensors["losses"])
         entries: dict[int, dict[str, Any]] = {}
         for name, value in (saved.tensors | saved.values["optimizer"]).items():
             if name.startswith("optimizer."):
@@ -161,6 +166,8 @@ class Training:
     def step(self, x: Tensor, y: Tensor, sums: Sums) -> None:
         """One batch of an epoch, with all that goes on beside the descent."""
         loss, logits = self.descend(x, y)
+        if self.batches.losses is not None:
+            self.batches.learned(functional.cross_entropy(logits.float(), y, reduction="none"))
         sums.add(loss, logits, y, self.lr * self.schedule.factor)
         self.schedule.step(self.stop.spent(self.began))
         self.steps += 1

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from frostline.config import Settings
-from frostline.data.batches import stream_seed
 from frostline.data.imageset import Splits
+from frostline.data.order import stream_seed
 from frostline.errors import UserError
 from frostline.experiment import trained_on
 from frostline.feature_cache import in_use

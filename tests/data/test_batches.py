@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from frostline.data.augment import Mirror, Shift
-from frostline.data.batches import ArrayBatches, FeatureBatches, growing, stream_seed
+from frostline.data.batches import ArrayBatches, FeatureBatches, growing
 from frostline.data.views import served
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
@@ -94,17 +94,6 @@ def test_training_visits_every_row_once_an_epoch_in_a_new_order():
     assert first != second
 
 
-@pytest.mark.parametrize(("rows", "sizes"), [(9, [4, 5]), (10, [4, 4, 2]), (5, [5]), (1, [1])])
-def test_no_batch_of_training_has_one_row(rows, sizes):
-    features, labels = np.zeros((rows, 1, 3), np.float32), np.arange(rows)
-    training = FeatureBatches(features, labels, 4, shuffle=True)
-    found = [y for _, y in training.epoch(0)]
-    assert ([len(y) for y in found], len(training)) == (sizes, len(sizes))
-    assert sorted(torch.cat(found).tolist()) == list(range(rows))
-    judging = FeatureBatches(features, labels, 4)
-    assert [len(y) for _, y in judging.epoch(0)] == [4] * (rows // 4) + [rows % 4] * bool(rows % 4)
-
-
 def test_an_epoch_depends_on_seed_and_number_alone():
     options = {"shuffle": True, "augmentations": (Mirror(), Shift(1))}
     torch.manual_seed(1)
@@ -164,20 +153,6 @@ def test_features_in_evaluation_keep_all_views_in_order():
     features = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
     x = torch.cat([x for x, _ in FeatureBatches(features, np.arange(3), 2).epoch(0)])
     assert torch.equal(x, torch.from_numpy(features))
-
-
-def test_streams_differ_by_every_part():
-    assert len({stream_seed(0, 0), stream_seed(0, 1), stream_seed(1, 0), stream_seed(0, 0, 1)}) == 4
-
-
-def test_balanced_order_draws_every_class_alike_and_as_many_rows():
-    labels = np.array([0] * 900 + [1] * 90 + [2] * 10)
-    made = FeatureBatches(np.arange(1000, dtype=np.float32)[:, None, None], labels, 100, shuffle=True, balanced=True)
-    drawn = torch.cat([y for _, y in made.epoch(0)])
-    assert len(drawn) == 1000
-    assert torch.bincount(drawn).min() > 270
-    assert not torch.equal(drawn, torch.cat([y for _, y in made.epoch(1)]))
-    assert torch.equal(drawn, torch.cat([y for _, y in made.epoch(0)]))
 
 
 def test_features_that_are_maps_come_in_their_shape():

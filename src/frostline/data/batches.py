@@ -1,13 +1,13 @@
 """Batches for the training loop: everything that turns stored rows into (x, y) tensors on the device.
 
-All randomness (order, augmentation, view) comes from the pair (seed, epoch), never from a global generator: an epoch can be
-made again at any time. No row is ever dropped, in training either: the last batch may be smaller.
+All randomness (augmentation, view, and the order of ``data.order``) comes from the pair (seed, epoch), never from a global
+generator: an epoch can be made again at any time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from frostline.data.augment import Augmentation, Mirror, augment, sent
+from frostline.data.order import OrderedRows, fits, generator, on_device
 from frostline.data.views import served
 
 #: In place of an epoch's number: which images are mirrored in the first of the epochs that alternate.
@@ -23,14 +24,16 @@ _FIRST_MIRRORED = 2**32 - 1
 
 
 class Batches(Protocol):
-    """What the loop needs: N ``rows``, their ``labels`` (N,), ``len()`` batches an epoch, and the batches of an epoch.
+    """What the loop needs: N ``rows``, of which an epoch has ``shown``, their ``labels`` (N,), and an epoch's ``len()`` batches.
 
     Where rows do not shuffle, the batches run through them in order. ``shapes`` epochs, from the first, show rows of different
     shapes; those after them are as the last of these.
     """
 
     rows: int
+    shown: int
     labels: Tensor
+    losses: Tensor | None
     shapes: int
 
     def __len__(self) -> int: ...
@@ -41,97 +44,8 @@ class Batches(Protocol):
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The (x, y) batches of epoch ``number`` (0, 1, …): inputs with B rows, and (B,) int64 labels or a teacher's answers."""
 
-
-def stream_seed(*parts: int) -> int:
-    """A 64-bit seed for the stream of random numbers that these numbers name: (seed, epoch), or (seed, epoch, purpose)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-def generator(seed: int, epoch: int) -> torch.Generator:
-    """A CPU generator for what an epoch draws: its order, its views, its augmentations."""
-    return torch.Generator().manual_seed(stream_seed(seed, epoch))
-
-
-def _on_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
-    # Read-only arrays (memory-mapped data) are copied: torch has no read-only tensors and warns of them.
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
-
-
-class OrderedRows:
-    """N rows and their labels on the device, an order for every epoch, cut into batches.
-
-    Attributes:
-        answers: (M, K) float32, a teacher's, which batches then have in place of labels; None: there is no teacher.
-        shapes: see ``Batches``.
-    """
-
-    shapes = 1
-
-    def __init__(
-        self,
-        labels: NDArray[np.int64],
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        device: torch.device | str,
-        balanced: bool = False,
-    ) -> None:
-        if not len(labels):
-            raise ValueError("there are no rows to make batches of")
-        self.rows, self.batch_size, self.seed, self.shuffle = len(labels), batch_size, seed, shuffle
-        self.balanced = balanced
-        self.answers: Tensor | None = None
-        self._answer_of = torch.empty(0, dtype=torch.int64)
-        self.device = torch.device(device)
-        self.labels = _on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
-
-    def __len__(self) -> int:
-        return -(-self.rows // self.batch_size) - self._one_is_left
-
-    def prepare(self, number: int) -> None:
-        """See ``Batches``; nothing, where all rows are there from the beginning."""
-
-    def learn_from(self, answers: NDArray[np.float32] | None, places: NDArray[np.int64] | None = None) -> Self:
-        """These batches with a teacher's answers in place of labels; as they are where there are none.
-
-        Args:
-            answers: (M, K), which may lie in a file.
-            places: (N,) which of them each row's is; None: the rows' own, one after the other.
-        """
-        if answers is not None:
-            places = np.arange(len(answers)) if places is None else places
-            if len(places) != self.rows:
-                raise ValueError(f"expected answers for {self.rows} rows, not {len(places)}")
-            held = _on_device(answers, "cpu")
-            self.answers = held.to(self.device) if _fits(held, self.device) else held
-            self._answer_of = torch.from_numpy(places).to(self.answers.device)
-        return self
-
-    def targets(self, rows: Tensor) -> Tensor:
-        """What a batch of these rows is to be told: (B,) labels, or a teacher's (B, K) answers."""
-        if self.answers is None:
-            return self.labels[rows.to(self.labels.device)]
-        return self.answers[self._answer_of[rows.to(self.answers.device)]].to(self.device)
-
-    @property
-    def _one_is_left(self) -> bool:
-        """Whether a last batch would have one row, in training: BatchNorm has no statistics of one row. It joins the one before."""
-        return self.shuffle and self.rows > self.batch_size and self.rows % self.batch_size == 1
-
-    def order(self, drawn: torch.Generator) -> Iterator[Tensor]:
-        """The row numbers of each batch of an epoch, in order."""
-        if not self.shuffle:
-            rows = torch.arange(self.rows)
-        elif self.balanced:
-            labels = self.labels.cpu()
-            chances = 1.0 / torch.bincount(labels).double()[labels]
-            rows = torch.multinomial(chances, self.rows, replacement=True, generator=drawn)
-        else:
-            rows = torch.randperm(self.rows, generator=drawn)
-        batches = list(rows.to(self.device).split(self.batch_size))
-        if self._one_is_left:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return iter(batches)
+    def learned(self, losses: Tensor) -> None:
+        """Hear the losses (B,) of the batch that was given last; asked for where ``losses``, those of all rows, are kept."""
 
 
 class ArrayBatches(OrderedRows):
@@ -175,7 +89,7 @@ class ArrayBatches(OrderedRows):
                 f"expected (N, H, W, C) uint8 images and N labels, not {images.shape} {images.dtype} and {len(labels)}"
             )
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
-        self.images = _on_device(images, device)
+        self.images = on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
         self.sizes, self.ahead = tuple(sizes) or (images.shape[1:3],), ahead
         self.shapes = len(self.sizes)
@@ -250,10 +164,10 @@ class FeatureBatches(OrderedRows):
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
         self.shape = shape or tuple(features.shape[2:])
         self._complete, self._one_at_first = complete, complete is not None
-        self.features = self._held(features if isinstance(features, Tensor) else _on_device(features, "cpu"))
+        self.features = self._held(features if isinstance(features, Tensor) else on_device(features, "cpu"))
 
     def _held(self, features: Tensor) -> Tensor:
-        return features.to(self.device) if _fits(features, self.device) else features
+        return features.to(self.device) if fits(features, self.device) else features
 
     def prepare(self, number: int) -> None:
         """See ``Batches``: the views that the first epoch does without."""
@@ -284,13 +198,6 @@ def growing(size: tuple[int, int], smallest: int, epochs: int) -> tuple[tuple[in
         return (size,)
     shares = [(smallest + (shorter - smallest) * number / epochs) / shorter for number in range(epochs)]
     return (*((round(size[0] * share), round(size[1] * share)) for share in shares), size)
-
-
-def _fits(features: Tensor, device: torch.device) -> bool:
-    """Whether features may all lie on the device: on a GPU that they would fill by more than half they are sent batch by batch."""
-    if device.type != "cuda":
-        return True
-    return features.numel() * features.element_size() <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 def stored_tensor(features: NDArray[Any], dtype: str) -> Tensor:
