@@ -23,6 +23,7 @@ LAYERS = [
     "environment",
     "drawn",
     "config",
+    "amounts",
     "recipes",
     # images in
     "preprocess",
@@ -50,6 +51,7 @@ LAYERS = [
     "auditing.duplicates",
     "data.augment",
     "data.views",
+    "data.order",
     "data.batches",
     "data.mixing",
     # predictions, scores and the record of a run: all from saved values
@@ -247,6 +249,7 @@ WITH_TORCH = {
     "checkpoints",
     "loop_state",
     "data.augment",
+    "data.order",
     "data.batches",
     "data.mixing",
     "activations",

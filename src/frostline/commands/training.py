@@ -62,7 +62,7 @@ def train(
 ) -> None:
     """Train a classifier on labelled images, judge it on the test split, and save it."""
     from frostline import choosing, experiment, show
-    from frostline.config import parse_gigabytes, parse_seconds
+    from frostline.amounts import parse_gigabytes, parse_seconds
     from frostline.progress import say
     from frostline.run_folder import is_finished
     from frostline.runs import Run
