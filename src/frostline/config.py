@@ -139,7 +139,7 @@ class Settings:
                 "Easy images cannot be left out here.",
                 expected="skip_easy=0, or mixup=0, cutmix=0 and another balance than sampling",
                 received=f"skip_easy={self.skip_easy:g}",
-                hint="rows that are mixed have no loss of their own, and sampling draws the rows itself",
+                hint="--set skip_easy=0: images that are mixed have no loss of their own, and sampling draws them itself",
             )
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
