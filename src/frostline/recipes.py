@@ -142,8 +142,8 @@ def cnn_digits() -> Settings:
 def fast_94() -> Settings:
     """``frostline train cifar10 --recipe fast-94``: whitening, Muon, alternating mirrors, and images that grow from 20 pixels.
 
-    Taken where no recipe is named and no pretrained weights can be had. 7 minutes; 93.8 % (93.1 to 94.4; seeds 0
-    and 1 alike; six views): not yet what its name says.
+    Taken where no recipe is named and no pretrained weights can be had. A quarter of the images is left out of each epoch, of
+    those that are easy. 8 minutes; 94.0 % in the mean of two seeds: 93.9 %, and 94.2 % (93.5 to 94.8), by six views.
     """
     return Settings(**_FAST, epochs=13, skip_easy=0.25)
 
