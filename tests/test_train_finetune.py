@@ -469,6 +469,19 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert (live.rows, live.stored) == (0, 0)
 
 
+def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypatch):
+    from frostline import plan
+    from frostline.frozen import freeze_below
+
+    below, above = freeze_below(settings, splits.train.size), plan._above_speed
+    monkeypatch.setattr(plan, "_above_speed", lambda *given: (10.0, *above(*given)[1:]))
+    monkeypatch.setattr(plan, "_below_speed", lambda below: 40.0)
+    n, settings = len(splits.train), settings.with_values(epochs=4)
+    for views, lower in ((2, 0), (0, 1 / 40)):  # the live path goes through the frozen part in every epoch
+        whole, less = (plan.make_plan(below, settings.with_values(skip_easy=share), splits, views).seconds for share in (0, 0.25))
+        assert whole - less == pytest.approx(4 * 0.25 * n * (1 / 10 + lower))
+
+
 @pytest.mark.slow
 def test_muon_trains_above_the_line_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(optimizer="muon", lr=0.02, momentum=0.9, epochs=2, views=1)

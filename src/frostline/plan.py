@@ -67,11 +67,12 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
         above, trained, head = _above_speed(below, settings, len(splits.classes))
     rows = n * views + m * settings.views if views else 0
     lower = _below_speed(below)
-    epoch = n / above + m * settings.views / (3 * above)  # forward alone takes about a third of forward and backward
+    shown = n * (1 - settings.skip_easy)
+    epoch = shown / above + m * settings.views / (3 * above)  # forward alone takes about a third of forward and backward
     if views:
         seconds = rows / lower + (n + m) * settings.views / (3 * above) + settings.epochs * epoch
     else:
-        seconds = (n + m) * settings.views / lower + settings.epochs * (epoch + (n + m * settings.views) / lower)
+        seconds = (n + m) * settings.views / lower + settings.epochs * (epoch + (shown + m * settings.views) / lower)
     width = int(np.prod(line.shape)) * (4 if settings.feature_dtype == "float32" else 2)
     return Plan(_parts(below, trained), head, rows, rows * width, lower, above, seconds)
 
