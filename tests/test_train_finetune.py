@@ -469,6 +469,13 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert (live.rows, live.stored) == (0, 0)
 
 
+@pytest.mark.parametrize("augment", [(), ("contrast",)])
+def test_easy_images_are_left_out_on_both_paths(splits, settings, tmp_path, augment):
+    run = train(splits, settings.with_values(skip_easy=0.3, epochs=2, augment=augment), tmp_path / "run")
+    assert len(splits.train) == 108
+    assert [row["steps"] for row in run.history() if "steps" in row] == [5, 10]  # of the 76 that are left, 16 at a time
+
+
 def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypatch):
     from frostline import plan
     from frostline.frozen import freeze_below
