@@ -57,9 +57,9 @@ def test_each_region_of_each_file(folder, name):
     whole = path.read_bytes()
     for at in np.linspace(0, len(whole) - 1, REGIONS).astype(int):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        refused(folder, "is not the file that this model was saved with")
+        assert str(path) in str(refused(folder, "is not the file that this model was saved with"))
     path.write_bytes(whole)
-    read_model(folder)
+    assert read_model(folder)
 
 
 def test_each_byte_of_the_card(folder):
@@ -75,7 +75,7 @@ def test_each_byte_of_the_card(folder):
 @pytest.mark.parametrize("name", [*ALL, "model.json"])
 def test_cut_short(folder, name, share):
     os.truncate(folder / name, int(share * (folder / name).stat().st_size))
-    refused(folder, "is not the file|cannot be read")
+    assert str(folder / name) in str(refused(folder, "is not the file|cannot be read"))
 
 
 @pytest.mark.parametrize("name", [*ALL, "model.json"])
@@ -93,7 +93,7 @@ def test_two_files_swapped(folder):
     (folder / "seen.npy").rename(folder / "kept")
     (folder / "selftest.npz").rename(folder / "seen.npy")
     (folder / "kept").rename(folder / "selftest.npz")
-    refused(folder, "is not the file")
+    assert "seen.npy" in str(refused(folder, "is not the file"))
 
 
 @pytest.mark.parametrize("name", [*ALL, "model.json"])
@@ -173,7 +173,7 @@ def test_a_card_of_gigabytes_is_not_read(folder):
 )
 def test_values_that_no_model_has(folder, change):
     resign(folder, **change)
-    refused(folder, "cannot be read")
+    assert str(folder / "model.json") in str(refused(folder, "cannot be read"))
 
 
 class Boom:
@@ -232,7 +232,7 @@ def test_probabilities_of_other_classes_fail_the_self_test(folder):
 def test_a_graph_that_is_none(folder):
     (folder / "graph.xml").write_text("<net/>")
     resign(folder)
-    refused(folder, r"graph\.xml cannot be read")
+    assert str(folder / "graph.xml") in str(refused(folder, "cannot be read"))
 
 
 def test_a_graph_without_probabilities(folder):

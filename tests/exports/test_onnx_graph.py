@@ -78,7 +78,11 @@ def saved(network, head, preprocess, views, path):
     return path
 
 
-@pytest.mark.parametrize("name", ["cnn-small", "cnn-vgg", "fast-small"])
+SMALL = ["cnn-small", "cnn-vgg", "fast-small"]
+LARGE = sorted(set(NETWORKS) - set(SMALL))
+
+
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_networks_from_scratch(name, tmp_path):
     torch.manual_seed(0)
     network = make_network(name, 4, (16, 16))
@@ -108,12 +112,6 @@ def test_every_backbone(name, tmp_path):
     network = FeatureNetwork(build(name, (side, side)))
     path = saved(network, lambda width: torch.nn.Linear(width, 10), Preprocess((side, side), (32, 32)), 2, tmp_path / "graph.xml")
     assert_same(path, drawn_images(3, 32, 32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"cnn-small", "cnn-vgg", "fast-small"}))
-def test_large_networks_from_scratch(name, tmp_path):
-    test_networks_from_scratch(name, tmp_path)
 
 
 @pytest.mark.parametrize("name", [*HEADS, "power"])
