@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from frostline.commands.options import DATA_HELP, Data, Json, PrecisionOption, Strict, Unknown
+
+if TYPE_CHECKING:
+    from frostline.config import Settings
 
 
 def train(
@@ -61,41 +64,44 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the history for TensorBoard too.")] = False,
 ) -> None:
     """Train a classifier on labelled images, judge it on the test split, and save it."""
-    from frostline import choosing, experiment, show
+    from frostline import choosing
     from frostline.amounts import parse_gigabytes, parse_seconds
-    from frostline.progress import say
-    from frostline.run_folder import is_finished
-    from frostline.runs import Run
 
     if data is None and resume is None:
         raise typer.BadParameter("Missing data to train on (or --resume RUN).")
     _check_together(resume, seeds, out, overwrite)
-    asked: dict[str, Any] = {
-        "recipe": recipe,
-        "weights": weights,
-        "seed": seed,
-        "device": device,
-        "precision": precision,
-        "views": views,
-        "fit": fit,
-    }
-    asked |= {"teacher": teacher, "train_from": train_from, "augment": augment, "memory": parse_gigabytes(memory), "group": group}
-    asked |= {"stop_at": stop_at, "budget": parse_seconds(budget), "strict": strict or None}
-    asked |= {"unknown_as_wrong": unknown_as_wrong or None}
+    asked: dict[str, Any] = {"recipe": recipe, "weights": weights, "seed": seed, "device": device, "precision": precision}
+    asked |= {"views": views, "fit": fit, "teacher": teacher, "train_from": train_from, "augment": augment, "group": group}
+    asked |= {"stop_at": stop_at, "budget": parse_seconds(budget), "memory": parse_gigabytes(memory)}
+    asked |= {"strict": strict or None, "unknown_as_wrong": unknown_as_wrong or None}
     asked |= {"exclude": _text(exclude), "relabel": _text(relabel)}
     data, settings = choosing.asked_for(data, resume, config, set_ or [], asked)
+    if seeds is not None:
+        _train_seeds(data, settings, seeds, out, csv=csv, tensorboard=tensorboard)
+    else:
+        _train_once(data, settings, out, resume, overwrite=overwrite, csv=csv, tensorboard=tensorboard)
+
+
+def _train_seeds(data: str, settings: Settings, seeds: int, out: Path | None, **written: bool) -> None:
+    from frostline import experiment, show
+    from frostline.repeat import train_seeds
+
+    folder = out or experiment.free_folder(settings, data)
+    show.spread(train_seeds(data, settings, seeds, folder, **written), folder)
+
+
+def _train_once(data: str, settings: Settings, out: Path | None, resume: Path | None, **how: bool) -> None:
+    """A new run in ``out``, or the rest of the one in ``resume``."""
+    from frostline import experiment, show
+    from frostline.progress import say
+    from frostline.run_folder import is_finished
+    from frostline.runs import Run
+
     if resume is not None and is_finished(resume):
         say(f"{resume} is finished: nothing is left to train.")
-        show.finished(Run.open(resume), data)
-        return
-    if seeds is not None:
-        from frostline.repeat import train_seeds
-
-        folder = out or experiment.free_folder(settings, data)
-        show.spread(train_seeds(data, settings, seeds, folder, csv=csv, tensorboard=tensorboard), folder)
-        return
-    going_on = resume is not None
-    run = experiment.train(data, settings, resume or out, overwrite=overwrite, resume=going_on, csv=csv, tensorboard=tensorboard)
+        run = Run.open(resume)
+    else:
+        run = experiment.train(data, settings, resume or out, resume=resume is not None, **how)
     show.finished(run, data)
 
 
