@@ -146,3 +146,18 @@ def test_new_ones_are_kept_where_all_the_old_were_damaged(tmp_path):
     for number in (1, 2, 3):
         kept.save(number, state(number))
         assert kept.load().values["number"] == number
+
+
+def test_damaged_words_before_the_numbers_are_passed_over_too(tmp_path):
+    kept = Checkpoints(tmp_path, "one", {"views": 7})
+    for number in (1, 2):
+        kept.save(number, state(number))
+    newest = max(tmp_path.iterdir())
+    whole = newest.read_bytes()
+    newest.write_bytes(whole.replace(b'\\"views\\": 7}', b'\\"views\\": 7|', 1))
+    assert newest.read_bytes() != whole
+    assert noted(tmp_path) == {"views": 7}
+    newest.write_bytes(whole.replace(b'"identity":"one"', b'"identity":"two"', 1))
+    assert newest.read_bytes() != whole
+    kept.check()
+    assert kept.load().values["number"] == 1

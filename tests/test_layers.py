@@ -61,3 +61,8 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(UserError, match="Cannot read the weights"):
         weight_shapes(path)
+
+
+def test_two_weights_of_one_kind_are_counted():
+    found = blocks({"s.b.fc1.weight": [8, 4], "s.b.fc2.weight": [4, 8]}, {"kind": "imported"})
+    assert [block["holds"] for block in found] == ["2 × dense"]

@@ -345,3 +345,56 @@ def test_freezeout_holds_parameters_from_a_share_of_the_epochs_on():
 def test_a_wrong_freezeout_is_said_before_training(pattern):
     with pytest.raises(UserError):
         fit(make_network("cnn-small", 3, (8, 8), seed=0), arrays(), arrays(train=False), settings=settings(freezeout=(pattern,)))
+
+
+def test_what_muon_is_told_to_hold_stays_to_the_bit():
+    network = make_network("cnn-small", 3, (8, 8), seed=0)
+    filters = next(name for name, each in network.named_parameters() if each.dim() == 4 and min(each.shape[:2]) > 1)
+    seen = []
+
+    def look(row):
+        seen.append(dict(network.named_parameters())[filters].detach().clone())
+
+    how = settings(epochs=4, optimizer="muon", lr=0.05, momentum=0.6, freezeout=(f"{filters}=0.5",))
+    fit(network, arrays(), arrays(train=False), settings=how, on_epoch=look)
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[3])
+
+
+def test_holding_everything_is_said_before_training():
+    with pytest.raises(UserError, match="Nothing would train in the last epoch"):
+        fit(make_network("cnn-small", 3, (8, 8), seed=0), arrays(), arrays(train=False), settings=settings(freezeout=("*=0.5",)))
+
+
+def test_a_budget_may_begin_its_last_epoch_at_any_time():
+    network = make_network("cnn-small", 3, (8, 8), seed=0)
+    first = next(name for name, _ in network.named_parameters())
+    late = settings(epochs=10, freezeout=(f"{first}=0.5", "*=0.95"))
+    fit(network, arrays(), arrays(train=False), settings=late.with_values(epochs=2))
+    with pytest.raises(UserError, match="Nothing would train in the last epoch"):
+        fit(network, arrays(), arrays(train=False), settings=late.with_values(budget=60.0))
+
+
+def test_what_is_held_follows_the_clock_of_a_budget(monkeypatch):
+    network = make_network("cnn-small", 3, (8, 8), seed=0)
+    first = next(name for name, _ in network.named_parameters())
+    monkeypatch.setattr(StopRule, "spent", lambda self, began=0.0: 0.6)
+    asks = []
+    fit(
+        network,
+        arrays(),
+        arrays(train=False),
+        settings=settings(epochs=2, freezeout=(f"{first}=0.5",)),
+        on_epoch=lambda row: asks.append(dict(network.named_parameters())[first].requires_grad),
+    )
+    assert asks == [False, False]
+
+
+def test_single_images_and_batchnorm_of_one_pixel_are_refused():
+    network = make_network("fast-small", 3, (8, 8), seed=0)
+    pixels, labels = drawn(6)
+    alone = ArrayBatches(pixels, labels, 1, mean=(0.5,) * 3, std=(0.25,) * 3, shuffle=True)
+    with pytest.raises(UserError, match="no statistics of a single image") as caught:
+        fit(network, alone, arrays(train=False), settings=settings(batch_size=1))
+    assert "batch_size" in caught.value.hint

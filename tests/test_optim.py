@@ -136,3 +136,21 @@ def test_sgd_is_nesterov_by_hand():
     optimizer.step()
     # Velocity 2; Nesterov's step 2 + 0.5 · 2 = 3.
     assert float(x.detach()) == pytest.approx(1 - 0.1 * 3)
+
+
+def test_a_rise_takes_half_of_a_short_training_at_most():
+    layer = nn.Linear(2, 2)
+    optimizer = make_optimizer(layer.parameters(), Settings(optimizer="sgd", lr=1.0))
+    schedule = Schedule(optimizer, Settings(schedule="one-cycle", epochs=1, warmup_epochs=2.5), 10)
+    found = [schedule.factor]
+    for _ in range(9):
+        schedule.step()
+        found.append(schedule.factor)
+    assert max(found) == 1.0
+    assert found.index(1.0) == 5
+    assert found[-1] < 0.2
+
+
+def test_a_rate_is_not_negative():
+    with pytest.raises(UserError, match="a factor"):
+        parameter_groups(nn.Linear(2, 2), Settings(rates=("*=-1",)))

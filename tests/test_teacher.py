@@ -15,6 +15,7 @@ from frostline import teacher as teaching
 from frostline.checkpoints import training_identity
 from frostline.config import Settings
 from frostline.data.batches import ArrayBatches, FeatureBatches
+from frostline.data.rows import pixel_digests
 from frostline.errors import UserError
 from frostline.experiment import load_data, train
 from frostline.feature_cache import entries
@@ -178,6 +179,50 @@ def test_a_teacher_of_other_classes_is_refused(splits, taught_by):
     others = {name: replace(getattr(splits, name), classes=named) for name in ("train", "validation", "test")}
     with pytest.raises(UserError, match="a model without bolt"):
         open_teacher(taught_by, replace(splits, **others))
+
+
+def test_a_student_learns_from_mixtures_too(splits, teacher, taught_by, tmp_path, monkeypatch):
+    taught = taught_by.with_values(epochs=4, teacher_mixtures=2, alternate=True)
+    run = train(splits, taught, tmp_path / "run")
+    assert run.scores("test")["accuracy"] >= 0.9
+    record = read_card(run.model_folder).values["training"]
+    n = len(splits.train)
+    assert (record["teacher"]["mixtures"], record["train_images"]) == (2 * n, n)
+    alone = read_card(train(splits, taught_by, tmp_path / "alone").model_folder).values["training"]
+    assert record["teacher"]["agrees_with_labels"] == alone["teacher"]["agrees_with_labels"]
+    assert sum(each["rows"] for each in entries()) == 3 * n
+    assert seen_digests(run.model_folder) == seen_digests(teacher.model_folder)
+    monkeypatch.setattr(teaching, "_asked", lambda *_: pytest.fail("the teacher is asked again"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", _dies_after_the_second)
+        with pytest.raises(_Killed):
+            train(splits, taught, tmp_path / "again")
+    again = train(splits, taught, tmp_path / "again", resume=True)
+    assert (again.model_folder / "weights.safetensors").read_bytes() == (run.model_folder / "weights.safetensors").read_bytes()
+
+
+def test_what_the_teacher_says_of_mixtures_is_what_it_predicts_for_them(splits, teacher, taught_by):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
+    mixed = replace(
+        splits.train.take(np.arange(20)), pixels=pixels, files=None, sides=None, lengths=None, digests=pixel_digests(pixels)
+    )
+    found = open_teacher(taught_by.with_values(teacher_temperature=1.0), splits).answers(splits.train, StopRule(), mixed)
+    expected = [Predictor(teacher.folder).judge(images).probabilities for images in (splits.train, mixed)]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"teacher": ""}, "no teacher"),
+        ({"kind": "frozen", "train_from": "layer4"}, "activations"),
+        ({"skip_easy": 0.2}, "skip_easy"),
+    ],
+)
+def test_mixtures_that_cannot_be_learned_from_are_refused(splits, taught_by, values, why):
+    with pytest.raises(UserError, match="cannot be learned from here") as error:
+        open_teacher(taught_by.with_values(teacher_mixtures=3, **values), splits)
+    assert why in str(error.value)
 
 
 @pytest.mark.parametrize("values", [{"loss": "focal"}, {"balance": "loss"}])

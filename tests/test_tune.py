@@ -5,9 +5,11 @@ import pytest
 from drawing import tinted_folders
 from PIL import Image
 
+from frostline.choosing import settings_from
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data
+from frostline.recipes import recipe
 from frostline.stopping import StopRule
 from frostline.tune import SPACES, USUAL, tune
 
@@ -136,3 +138,13 @@ def test_an_error_after_an_interrupt_ends_the_search(splits, settings, tmp_path,
 
     monkeypatch.setattr("frostline.tune._accuracy", interrupted)
     assert tune(splits, settings, ["lr"], [], 5, tmp_path) == []
+
+
+def test_what_was_found_is_the_same_training_when_it_is_given_again(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    asked = ["weight_decay=0", "epochs=20", "views=1", "schedule=constant"]
+    settings = settings_from("mobilenetv2-frozen", None, asked, {"train_from": "last:50"})
+    rows = tune(splits, settings, ["lr"], ["last:50", "last:91"], 1, tmp_path)
+    again = settings_from("mobilenetv2-frozen", tmp_path / "best.toml", [], {})
+    assert recipe("mobilenetv2-frozen").with_toml(tmp_path / "best.toml") == again
+    assert again == settings.with_values(lr=rows[0]["lr"], train_from=rows[0]["train_from"])

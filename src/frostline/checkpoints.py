@@ -28,7 +28,7 @@ EXPECTED_RATE = 1e9
 
 def training_identity(settings: Settings, splits: Splits, weights: str = "", teacher: str = "") -> str:
     """Digest of all that decides what a training becomes: settings, images, starting weights, teacher."""
-    chosen = {key: value for key, value in settings.as_dict().items() if key not in NOT_OF_THE_MODEL}
+    chosen = {key: value for key, value in settings.identity().items() if key not in NOT_OF_THE_MODEL}
     taught = [teacher] if teacher else []
     return digest_json([chosen, splits.train.fingerprint, splits.validation.fingerprint, weights, *taught])
 
@@ -36,14 +36,19 @@ def training_identity(settings: Settings, splits: Splits, weights: str = "", tea
 def noted(folder: Path) -> dict[str, Any]:
     """What the newest checkpoint of a folder that can be read notes beside its state; empty where there is none."""
     for path in _newest_first(folder):
-        with suppress(SafetensorError), safe_open(path, "pt") as opened:
-            notes: dict[str, Any] = json.loads(opened.metadata().get("notes", "{}"))
-            return notes
+        with suppress(SafetensorError, ValueError, AttributeError), safe_open(path, "pt") as opened:
+            notes = json.loads(opened.metadata().get("notes", "{}"))
+            if isinstance(notes, dict):
+                return notes
     return {}
 
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True)
+
+
+def _is_whole(path: Path, data: bytes) -> bool:
+    return digest_bytes(data) == path.stem.rpartition("-")[2]
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Checkpoints:
         damaged = False
         for path in _newest_first(self.folder):
             data = path.read_bytes()
-            if digest_bytes(data) != path.stem.rpartition("-")[2]:
+            if not _is_whole(path, data):
                 say(f"The checkpoint {path.name} is damaged and is passed over.", "yellow")
                 path.unlink()  # its number would else count among the newest
                 damaged = True
@@ -115,8 +120,12 @@ class Checkpoints:
             UserError: the newest is of another training.
         """
         for path in _newest_first(self.folder)[:1]:
-            with suppress(SafetensorError):
-                self._described(path)
+            with suppress(SafetensorError, KeyError, TypeError):
+                try:
+                    self._described(path)
+                except UserError:
+                    if _is_whole(path, path.read_bytes()):
+                        raise
 
     def _described(self, path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as opened:

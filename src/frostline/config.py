@@ -28,6 +28,10 @@ NOT_OF_THE_MODEL = (
 )
 
 
+#: Settings that there were not at first, with their defaults; see ``Settings.identity``.
+_LATER = {"teacher_mixtures": 0}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting of a training run. A recipe is one of these with a name; see ``recipes.py``.
@@ -96,6 +100,7 @@ class Settings:
     label_smoothing: float = 0.0
     teacher: str = ""  # a run or model whose answers for the training images are learned in place of their labels
     teacher_temperature: float = 2.0  # by which its answers, and the student's beside them, are softened
+    teacher_mixtures: int = 0  # from scratch: so many mixtures of each image with others, of which the teacher is asked as well
     skip_easy: float = 0.0  # share of the images that an epoch leaves out: of the lowest losses, twice as many, a random half
     balance: Literal["none", "loss", "sampling"] = "none"  # give rare classes weight: in the loss, or by drawing them more often
     mixup: float = 0.0  # Beta(a, a) of the share in which a row is blended with another; 0: none
@@ -170,6 +175,13 @@ class Settings:
         """These settings with the values of a TOML file applied."""
         return self.with_values(**toml_values(path))
 
+    def identity(self) -> dict[str, Any]:
+        """The settings by which a training or a search is known again, as JSON values.
+
+        Of those that were added later, only what is not at its default: what was interrupted before then is still itself.
+        """
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != _LATER[name]}
+
     def as_dict(self) -> dict[str, Any]:
         """All settings as JSON values."""
         return asdict(self)
@@ -195,6 +207,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("focal_gamma", 0, 10),
     ("label_smoothing", 0, 0.9),
     ("teacher_temperature", 0.1, 100),
+    ("teacher_mixtures", 0, 64),
     ("skip_easy", 0, 0.5),
     ("mixup", 0, 100),
     ("cutmix", 0, 100),

@@ -113,7 +113,7 @@ def _holds(group: Shapes) -> str:
         if name.endswith("weight"):
             kind = _kind(shape)
             kinds[kind] = kinds.get(kind, 0) + 1
-    if len(group) <= 2 and len(kinds) == 1:
+    if len(group) <= 2 and sum(kinds.values()) == 1:
         (shape,) = [shape for name, shape in group.items() if name.endswith("weight")]
         (kind,) = kinds
         return f"{kind}, {shape[1]:,} → {shape[0]:,}" if len(shape) > 1 else f"{kind}, {shape[0]:,}"

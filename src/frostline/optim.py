@@ -40,13 +40,13 @@ def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optim
     made = Muon(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, **how)
     turned = [parameter for group in made.param_groups if group.get("use_muon") for parameter in group["params"]]
     kept = [(parameter, norm) for parameter in turned if (norm := parameter.detach().norm()) > 0]
-    filters, norms = [parameter for parameter, _ in kept], [norm for _, norm in kept]
 
     @torch.no_grad()
     def keep_norms(*_: Any) -> None:
-        if filters:  # all at once: on a GPU a step is as long as its launches are many
-            factors = torch._foreach_div(norms, torch._foreach_norm(filters))
-            torch._foreach_mul_(filters, factors)
+        moved = [(parameter, norm) for parameter, norm in kept if parameter.grad is not None]
+        if moved:  # all at once: on a GPU a step is as long as its launches are many
+            filters, norms = (list(each) for each in zip(*moved, strict=True))
+            torch._foreach_mul_(filters, torch._foreach_div(norms, torch._foreach_norm(filters)))
 
     made.register_step_post_hook(keep_norms)
     return made
@@ -119,6 +119,23 @@ def frozen_by(names: Iterable[str], freezeout: Sequence[str], done: float) -> se
     return held
 
 
+def check_freezeout(names: Iterable[str], settings: Settings) -> None:
+    """See that ``freezeout`` can be read and leaves something to train in the last epoch, whenever that begins.
+
+    Raises:
+        UserError: see ``frozen_by``; or it holds all of these names.
+    """
+    names = set(names)
+    last = 1 - 1e-9 if settings.budget else (settings.epochs - 1) / settings.epochs  # a budget's may begin at any time
+    if names and frozen_by(names, settings.freezeout, last) == names:
+        raise UserError(
+            "Nothing would train in the last epoch: 'freezeout' holds every parameter.",
+            expected="patterns that leave some, or shares after which no epoch begins",
+            received=", ".join(settings.freezeout),
+            hint="leave out one of them",
+        )
+
+
 def _can_be_turned(name: str, parameter: Tensor) -> bool:
     """Whether Muon makes its step: matrices and filters with several inputs and outputs, but for the head's."""
     return parameter.dim() > 1 and min(parameter.shape[:2]) > 1 and not name.startswith("head.")
@@ -144,7 +161,7 @@ def _rule(text: str) -> tuple[str, float | None]:
         factor = None if rate == "frozen" else float(rate)
     except ValueError:
         pattern, factor = "", None
-    if not pattern or (factor is not None and not math.isfinite(factor)):
+    if not pattern or (factor is not None and not (math.isfinite(factor) and factor >= 0)):
         raise UserError("A rate is a pattern of names and a factor.", expected="head.*=10 or upper.*=frozen", received=text)
     return pattern, factor
 
@@ -178,13 +195,15 @@ class Schedule:
 
     Args:
         optimizer: its groups' rates are the base rates.
-        settings: schedule, epochs, warmup_epochs.
+        settings: schedule, epochs, warmup_epochs, of which a rise takes half of all at most.
         steps_per_epoch: of the epochs that the settings name.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings, steps_per_epoch: int) -> None:
         self.optimizer, self.name = optimizer, settings.schedule
         self.total, self.warmup = settings.epochs * steps_per_epoch, round(settings.warmup_epochs * steps_per_epoch)
+        if self.warmup > self.total // 2:  # as a recipe's is that is tried for one epoch: its rate would never fall
+            self.warmup = self.total // 2
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.steps = 0
         self._set(0)

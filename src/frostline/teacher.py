@@ -3,12 +3,13 @@
 Distillation with a temperature (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2), by the teacher's answers alone. A
 large network's answers say more of an image than its label does, so that a small one learns more from them. They are of the image
 as it is, made once and cached, whatever the student sees of it: what Beyer et al. 2022 (arXiv 2106.05237) call a fixed teacher.
-Asking anew for every change of an image is better still, they find, and would cost the teacher's work in every epoch.
+Asking anew for every change of an image is better still, they find, and would cost the teacher's work in every epoch. Between the
+two stands asking of some mixtures of each image as well (``data.mixtures``), once and for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ class Teacher:
         """The teacher's identity."""
         return self.card.digest
 
-    def answers(self, images: ImageSet, stop: StopRule) -> NDArray[np.float32] | None:
+    def answers(self, images: ImageSet, stop: StopRule, mixtures: ImageSet | None = None) -> NDArray[np.float32] | None:
         """(N, K) probabilities of each image at the temperature, asked for once and cached; None where ``stop`` ended the asking.
+
+        Args:
+            mixtures: M images more, of which the teacher is asked as well; the answer is then (N + M, K).
 
         Raises:
             UserError: the teacher was changed meanwhile, or gives an answer that is no number.
@@ -69,30 +73,22 @@ class Teacher:
         if model.card.digest != self.digest:
             raise UserError("The teacher was changed meanwhile.", expected=self.digest, received=model.card.digest)
         self.record["precision"] = model.precision
-        targets = scratch_array((len(images), len(self.columns)), np.dtype(np.float32))
-        cache = FeatureCache(_key(model), len(self.columns), "float32")
-        known = np.flatnonzero(cache.has(images.digests))
-        for rows in _chunks(known):
-            targets[rows] = cache.read(images.digests[rows])
-        with stage("ask the teacher", len(images)) as bar:
-            bar.advance(len(known))
-            left = len(images) - len(known)
-            for rows in _chunks(np.setdiff1d(np.arange(len(images)), known)):
-                targets[rows] = _asked(model, images, rows)
-                cache.write(images.digests[rows], targets[rows])
-                bar.advance(len(rows))
-                left -= len(rows)
-                if left and stop.check():
-                    return None
+        asked = [images] if mixtures is None else [images, mixtures]
+        targets = scratch_array((sum(map(len, asked)), len(self.columns)), np.dtype(np.float32))
+        if not _ask(model, asked, targets, stop):
+            return None
         self._turn(targets, images.labels)
+        if mixtures is not None:
+            self.record["mixtures"] = len(mixtures)
         return targets
 
     def _turn(self, targets: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        """Bring answers, in place, into the student's order of classes and to the temperature."""
+        """Bring answers, in place, into the student's order of classes and to the temperature. The first have labels."""
         right = 0
-        for rows in _chunks(np.arange(len(labels))):
+        for rows in _chunks(np.arange(len(targets))):
             own = targets[rows][:, self.columns]
-            right += int((own.argmax(axis=1) == labels[rows]).sum())
+            said = own.argmax(axis=1)[: max(0, len(labels) - int(rows[0]))]
+            right += int((said == labels[rows[: len(said)]]).sum())
             targets[rows] = softened(own, self.temperature)
         self.record["agrees_with_labels"] = right / len(labels)
         say(f"The teacher agrees with {right / len(labels):.2%} of the training images' labels.")
@@ -113,6 +109,7 @@ def find_teacher(settings: Settings, splits: Splits) -> Teacher | None:
         UserError: no such model, one of other classes, one that has seen test images (its student would know them too), or a
             training that it cannot teach.
     """
+    _check_mixtures(settings)
     if not settings.teacher:
         return None
     _check(settings)
@@ -197,10 +194,47 @@ def _check(settings: Settings) -> None:
         )
 
 
+def _check_mixtures(settings: Settings) -> None:
+    """Mixtures of images have no label: only a teacher tells what they show. And only a loop that sees pixels can mix them."""
+    if not settings.teacher_mixtures:
+        return
+    wrong = [] if settings.teacher else ["no teacher"]
+    wrong += [] if settings.kind == "scratch" else ["a frozen backbone, whose activations are not mixed"]
+    wrong += ["skip_easy, whose losses are of one image each"] if settings.skip_easy else []
+    if wrong:
+        raise UserError(
+            "Mixtures of images cannot be learned from here.",
+            expected="a network trained from scratch, --teacher, and skip_easy=0",
+            received=f"teacher_mixtures={settings.teacher_mixtures} with {' and '.join(wrong)}",
+            hint="--set teacher_mixtures=0, or --recipe fast-94 --set skip_easy=0 --teacher RUN",
+        )
+
+
 def _key(model: Predictor) -> dict[str, Any]:
     """Everything that an answer depends on beside the image; ``network`` and ``view`` are what people see in lists."""
     shown = {"network": f"teacher {model.card.name}", "view": "answers"}
     return {**shown, "model": model.card.digest, "decoder": DECODER_VERSION, **model.how}
+
+
+def _ask(model: Predictor, asked: Sequence[ImageSet], targets: NDArray[np.float32], stop: StopRule) -> bool:
+    """Fill (N, K) targets with answers to the images of all sets, one set after the other; whether ``stop`` let it end."""
+    cache = FeatureCache(_key(model), targets.shape[1], "float32")
+    known = [cache.has(images.digests) for images in asked]
+    begins = np.cumsum([0, *map(len, asked)])
+    left = int(sum((~there).sum() for there in known))
+    with stage("ask the teacher", len(targets)) as bar:
+        bar.advance(len(targets) - left)
+        for images, there, begin in zip(asked, known, begins, strict=False):
+            for rows in _chunks(np.flatnonzero(there)):
+                targets[begin + rows] = cache.read(images.digests[rows])
+            for rows in _chunks(np.flatnonzero(~there)):
+                targets[begin + rows] = found = _asked(model, images, rows)
+                cache.write(images.digests[rows], found)
+                bar.advance(len(rows))
+                left -= len(rows)
+                if left and stop.check():
+                    return False
+    return True
 
 
 def _asked(model: Predictor, images: ImageSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:

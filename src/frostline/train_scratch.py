@@ -17,7 +17,8 @@ from frostline.config import Settings
 from frostline.convert import checked_features, convert_head, convert_network
 from frostline.data.augment import make_augmentations
 from frostline.data.batches import ArrayBatches, growing
-from frostline.data.imageset import Splits
+from frostline.data.imageset import ImageSet, Splits
+from frostline.data.mixtures import mixtures_alone, with_mixtures
 from frostline.data.reading import stored_pixels
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
@@ -52,7 +53,7 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     teacher = open_teacher(settings, splits)
     settings, notes = _fitting(settings, _stored(splits, settings))
     with run.timing("read"):
-        preprocess, batches, judging, served = _read(splits, settings, stop)
+        preprocess, batches, judging, served = _read(splits, settings)
     settings = settings.with_values(accumulate=parts(batches.batch_size, settings))
     network = make_network(settings.network, len(splits.classes), preprocess.stored, settings.seed)
     _check_sizes(network, batches.sizes, settings)
@@ -64,7 +65,8 @@ def train_scratch(splits: Splits, settings: Settings, run: Run, stop: StopRule) 
     if teacher:
         kept.check()
         with run.timing("teacher"):
-            if (answers := teacher.answers(splits.train, stop)) is None:
+            mixed = mixtures(splits, settings, batches.images.cpu().numpy())
+            if (answers := teacher.answers(splits.train, stop, mixed)) is None:
                 raise teacher.unfinished(stop)
         batches.learn_from(answers)
     with run.timing("fit"):
@@ -129,7 +131,21 @@ def _fitting(settings: Settings, size: tuple[int, int]) -> tuple[Settings, list[
     return settings, notes
 
 
-def _read(splits: Splits, settings: Settings, stop: StopRule) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:
+def mixtures(splits: Splits, settings: Settings, mixed: NDArray[np.uint8] | None = None) -> ImageSet | None:
+    """The mixtures of training images of which a teacher is to be asked, as the network will see them; None without any.
+
+    ``mixed``: what ``with_mixtures`` gives of them, where it is at hand.
+    """
+    if not settings.teacher_mixtures:
+        return None
+    if mixed is None:
+        stored = _stored(splits, settings)
+        images = stored_pixels(splits.train, Preprocess(size=stored, stored=stored, fit=settings.fit))
+        mixed = with_mixtures(images, settings.teacher_mixtures, settings.seed)
+    return mixtures_alone(splits.train, mixed)
+
+
+def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches, ArrayBatches, ArrayBatches]:
     """What stands in front of the network, and the batches of training and of validation: by one view, and as it will be served.
 
     Epochs are told apart by the image's own view: six views of 5,000 images would cost as much as a third of an epoch each time.
@@ -142,10 +158,9 @@ def _read(splits: Splits, settings: Settings, stop: StopRule) -> tuple[Preproces
     train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))
     mean, std = _statistics(train)
     growth = min(round(settings.grow_share * settings.epochs), settings.epochs - 1)  # the last epoch shows whole images
-    began = stop.elapsed()
     common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
     batches = ArrayBatches(
-        train,
+        with_mixtures(train, settings.teacher_mixtures, settings.seed),
         splits.train.labels,
         batch_size(len(train), stored, settings),
         seed=settings.seed,
@@ -154,7 +169,7 @@ def _read(splits: Splits, settings: Settings, stop: StopRule) -> tuple[Preproces
         augmentations=make_augmentations(settings, mean),
         alternate=settings.alternate,
         sizes=growing(stored, settings.grow_from, growth) if settings.grow_from else (),
-        ahead=lambda: stop.spent(began) * settings.epochs,
+        versions=1 + settings.teacher_mixtures,
         **common,
     ).leave_out(settings.skip_easy)
     judging, served = (

@@ -22,7 +22,7 @@ from frostline.losses import make_loss, make_penalty
 from frostline.models.compiled import Compiled
 from frostline.models.device import make_fabric, pick_device, pick_precision, placed
 from frostline.models.layers import seeded, switch_dropout
-from frostline.optim import Schedule, frozen_by, make_optimizer, parameter_groups
+from frostline.optim import Schedule, check_freezeout, frozen_by, make_optimizer, parameter_groups
 from frostline.progress import Stage
 from frostline.stopping import StopRule
 
@@ -78,7 +78,7 @@ class Training:
         optimizer = make_optimizer(groups, settings)
         self.schedule = Schedule(optimizer, settings, len(batches))
         self.trainable = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-        frozen_by(self.trainable, settings.freezeout, 0.0)  # a wrong pattern is said before anything is trained
+        check_freezeout(self.trainable, settings)  # said before anything is trained
         self.fabric = make_fabric(self.device, self.precision)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.stepping = self.model if settings.compile == "no" else Compiled(self.fabric, network, settings.compile)
@@ -89,6 +89,11 @@ class Training:
         self.soup: Row = {}
         self.rates: Row = {}  # what the learning-rate finder found
         self.steps, self.started = 0, time.monotonic()
+        batches.due = self._due
+
+    def _due(self) -> float:
+        """Of how many epochs the time has come by the clock of a budget; 0 without one."""
+        return self.settings.epochs * self.stop.spent(self.began)
 
     @property
     def lr(self) -> float:
@@ -158,10 +163,24 @@ class Training:
 
     def _gradients(self, x: Tensor, shares: Iterable[tuple[Tensor, float]], weight: float) -> tuple[Tensor, Tensor]:
         """Add a part's gradients, ``weight`` being its share of the batch, to those there are; its weighted loss, and logits."""
-        logits = self.stepping(x)
+        logits = self._forward(x)
         loss = sum((share * self.loss(logits, labels) for labels, share in shares), logits.new_zeros((), dtype=torch.float32))
         self.fabric.backward(weight * (loss + self.penalty()))
         return weight * loss.detach(), logits.detach()
+
+    def _forward(self, x: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self.stepping(x)
+        except ValueError as error:
+            if len(x) > 1:
+                raise
+            raise UserError(
+                "BatchNorm knows no statistics of a single image.",
+                expected="batches of two images at least",
+                received=str(error),
+                hint="--set batch_size=32",
+            ) from error
+        return logits
 
     def step(self, x: Tensor, y: Tensor, sums: Sums) -> None:
         """One batch of an epoch, with all that goes on beside the descent."""
@@ -205,8 +224,8 @@ class Training:
 
     def _steps(self, number: int, bar: Stage) -> Row:
         self.network.train()
-        self._freeze_out(number / self.settings.epochs)
-        done = max(number, self.settings.epochs * self.stop.spent(self.began))  # a budget gives a short training that is whole
+        done = max(number, self._due())  # a budget gives a short training that is whole
+        self._freeze_out(done / self.settings.epochs)
         switch_dropout(self.network, done < math.ceil(self.settings.epochs * self.settings.dropout_share))
         sums, started = Sums(), time.monotonic()
         look = 1 if self.device.type == "cpu" else LOOK_EVERY

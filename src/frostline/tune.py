@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frostline.choosing import begins_from
 from frostline.config import Settings
 from frostline.data.imageset import Splits
 from frostline.data.order import stream_seed
@@ -26,6 +27,7 @@ from frostline.recipes import RECIPES, model_name, recipe
 from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.teacher import digest_of, open_teacher
+from frostline.train_scratch import mixtures
 
 #: What can be searched, and how a trial draws it. The rates are searched around the recipe's own.
 SPACES: dict[str, Callable[[Any, Settings], Any]] = {
@@ -115,7 +117,7 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     # a seed of its own for every continuation: it would else begin with the first trials again
     study.sampler = optuna.samplers.TPESampler(seed=stream_seed(settings.seed, len(study.trials)) % 2**32)
     taught = [digest_of(settings)] if settings.teacher else []
-    given = [settings.as_dict(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint, *taught]
+    given = [settings.identity(), searched, cuts, splits.train.fingerprint, splits.validation.fingerprint, *taught]
     _same_search(study, digest_json(given))
     _ask_once(settings.with_values(train_from=cuts[0]) if cuts else settings, splits)
     interrupted = _search(study, splits, settings, searched, cuts, count, out)
@@ -130,7 +132,7 @@ def _ask_once(settings: Settings, splits: Splits) -> None:
     """A teacher's answers, where there is one, before the trials that all take them."""
     with StopRule().listen() as stop, in_use():
         teacher = open_teacher(settings, splits)
-        if teacher and teacher.answers(splits.train, stop) is None:
+        if teacher and teacher.answers(splits.train, stop, mixtures(splits, settings)) is None:
             raise teacher.unfinished(stop)
 
 
@@ -237,10 +239,12 @@ def _write(rows: list[dict[str, Any]], study: Any, settings: Settings, out: Path
 def _toml(settings: Settings, found: dict[str, Any], why: str) -> str:
     """What was found, and all else that the search had set, as settings over the recipe's: the same training again."""
     known = settings.recipe in RECIPES
-    base = (recipe(settings.recipe) if known else Settings(recipe=settings.recipe)).as_dict()
+    chosen = settings.with_values(**found)
+    plain = recipe(settings.recipe) if known else Settings(recipe=settings.recipe)
+    bases = [each.as_dict() for each in (plain, begins_from(plain, chosen.train_from))]  # as Settings.with_toml reads it, and train
     lines = [f"# Over {'the recipe ' + settings.recipe if known else 'no recipe'}; {why}"]
-    for name, value in settings.with_values(**found).as_dict().items():
-        if name not in found and value == base[name]:
+    for name, value in chosen.as_dict().items():
+        if name not in found and all(value == base[name] for base in bases):
             continue
         text = f"[{', '.join(map(_quoted, value))}]" if isinstance(value, tuple | list) else _quoted(value)
         lines.append(f"{name} = {text}")

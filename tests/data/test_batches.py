@@ -41,7 +41,8 @@ def test_images_are_reduced_in_the_first_epochs():
 
 def test_images_grow_in_time_where_the_clock_is_ahead_of_the_epochs():
     done = iter([0.0, 0.9, 1.0, 2.7, 9.0])
-    batches = arrays(sizes=[(2, 2), (3, 3), (4, 4)], ahead=lambda: next(done))
+    batches = arrays(sizes=[(2, 2), (3, 3), (4, 4)])
+    batches.due = lambda: next(done)
     found = [next(batches.epoch(number))[0].shape[2] for number in (0, 0, 0, 1, 1)]
     assert found == [2, 2, 3, 4, 4]
 

@@ -27,7 +27,8 @@ class Batches(Protocol):
     """What the loop needs: N ``rows``, of which an epoch has ``shown``, their ``labels`` (N,), and an epoch's ``len()`` batches.
 
     Where rows do not shuffle, the batches run through them in order. ``shapes`` epochs, from the first, show rows of different
-    shapes; those after them are as the last of these.
+    shapes; those after them are as the last of these. ``due`` is set by who trains: of how many epochs the time has come by the
+    clock, where a budget will end training before its last.
     """
 
     rows: int
@@ -35,6 +36,7 @@ class Batches(Protocol):
     labels: Tensor
     losses: Tensor | None
     shapes: int
+    due: Callable[[], float]
 
     def __len__(self) -> int: ...
 
@@ -52,18 +54,17 @@ class ArrayBatches(OrderedRows):
     """Images of one size, held on the device as one uint8 tensor; batches are normalised floats in channels-last layout.
 
     Args:
-        images: (N, H, W, 3) uint8 RGB.
+        images: (N, H, W, 3) uint8 RGB; with ``versions`` (versions N, H, W, 3), as ``data.mixtures`` gives them.
         labels: (N,) int64.
         mean, std: a value a channel, for pixel values scaled to [0, 1]: x = (pixel / 255 − mean) / std.
         augmentations: applied to the uint8 batch in order; leave empty for evaluation.
         sizes: (H, W) to which each epoch's images are reduced, the last of them in all later epochs; empty: as they are.
-        ahead: of how many epochs the time has come by the clock, where a budget will end training before its last: images grow in
-            time. It is asked for every batch.
         views: for evaluation more than one of ``data.views.SERVED``, as the finished model averages them: x is (B, V, C, H, W).
         alternate: mirror a random half of the images in the first epoch, and each in every other epoch from then on, so that two
-            epochs show every image both ways (Jordan 2024, section 3.6).
+            epochs show every image both ways (Jordan 2024, section 3.6). Of ``versions`` all are shown the one way, then the other.
         shuffle: a new permutation of all rows each epoch; false for evaluation.
         balanced: instead of a permutation as many rows with replacement, every class as often as every other.
+        versions: of every image, of which each epoch shows one, in turn.
     """
 
     def __init__(
@@ -77,21 +78,21 @@ class ArrayBatches(OrderedRows):
         seed: int = 0,
         augmentations: Sequence[Augmentation] = (),
         sizes: Sequence[tuple[int, int]] = (),
-        ahead: Callable[[], float] = lambda: 0.0,
         views: int = 1,
         alternate: bool = False,
         shuffle: bool = False,
         balanced: bool = False,
+        versions: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise ValueError(
-                f"expected (N, H, W, C) uint8 images and N labels, not {images.shape} {images.dtype} and {len(labels)}"
-            )
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != versions * len(labels):
+            found = f"{images.shape} {images.dtype} and {len(labels)}"
+            raise ValueError(f"expected {versions} × (N, H, W, C) uint8 images and N labels, not {found}")
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
+        self.versions = versions
         self.images = on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
-        self.sizes, self.ahead = tuple(sizes) or (images.shape[1:3],), ahead
+        self.sizes = tuple(sizes) or (images.shape[1:3],)
         self.shapes = len(self.sizes)
         self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
@@ -103,18 +104,19 @@ class ArrayBatches(OrderedRows):
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         drawn = generator(self.seed, number)
         for rows in self.order(drawn):
-            batch = self.images.index_select(0, rows).permute(0, 3, 1, 2)
+            versions = self.version(rows, number)
+            batch = self.images.index_select(0, versions).permute(0, 3, 1, 2)
             if self._mirrored_first is not None:
-                batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number % 2))
+                batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number // self.versions % 2))
             batch = augment(batch, self.augmentations, drawn)
             x, size = (batch.float() - self._mean).mul_(self._scale), self._size(number)
             if size != x.shape[2:]:
                 x = functional.interpolate(x, size, mode="bilinear", antialias=True)
-            yield self._seen(x) if self.views > 1 else x, self.targets(rows)
+            yield self._seen(x) if self.views > 1 else x, self.targets(rows, versions)
 
     def _size(self, number: int) -> tuple[int, int]:
         """To what images are reduced now, in the epoch of this number."""
-        return self.sizes[min(max(number, int(self.ahead())), len(self.sizes) - 1)]
+        return self.sizes[min(max(number, int(self.due())), len(self.sizes) - 1)]
 
     def _half(self, purpose: int) -> Tensor:
         """(N,) a random half of the rows."""
@@ -123,7 +125,7 @@ class ArrayBatches(OrderedRows):
     def sample(self, pixels: int) -> Tensor:
         """Images from all over the data with at most so many pixels in all, but one at least; unaugmented, (n, C, H, W)."""
         most = max(1, pixels // (self.images.shape[1] * self.images.shape[2]))
-        images = self.images[:: -(-self.rows // most)]
+        images = self.images[: self.rows : -(-self.rows // most)]
         return (images.permute(0, 3, 1, 2).float() - self._mean).mul_(self._scale)
 
     def _seen(self, x: Tensor) -> Tensor:
@@ -172,7 +174,10 @@ class FeatureBatches(OrderedRows):
     def prepare(self, number: int) -> None:
         """See ``Batches``: the views that the first epoch does without."""
         if number > 0 and self._complete is not None and (features := self._complete()) is not None:
-            self.features, self._complete = self._held(features), None
+            self.features, self._complete = features, None
+            if self.device.type == "cuda":  # what lay there makes room for what has more views
+                torch.cuda.empty_cache()
+            self.features = self._held(features)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         drawn = generator(self.seed, number)

@@ -6,13 +6,16 @@ is shown in every epoch, unless easy rows are to be left out; the last batch may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+#: In place of an epoch's number: which version of each row the first epoch shows.
+_FIRST_VERSION = 2**32 - 3
 
 
 def stream_seed(*parts: int) -> int:
@@ -42,12 +45,14 @@ class OrderedRows:
 
     Attributes:
         answers: (M, K) float32, a teacher's, which batches then have in place of labels; None: there is no teacher.
+        versions: of every row, of which an epoch shows one: version v of row i is number vN + i of ``answers``.
         losses: (N,) float32 on the device, the loss of each row when training saw it last, infinite before; None: not kept.
-        shapes: see ``Batches``.
+        shapes, due: see ``Batches``.
         shown: rows that an epoch shows.
     """
 
     shapes = 1
+    versions = 1
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class OrderedRows:
         self.answers: Tensor | None = None
         self.losses: Tensor | None = None
         self._answer_of = self._told = torch.empty(0, dtype=torch.int64)
+        self._begun: Tensor | None = None
+        self.due: Callable[[], float] = lambda: 0.0
         self.device = torch.device(device)
         self.labels = on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
 
@@ -79,12 +86,12 @@ class OrderedRows:
 
         Args:
             answers: (M, K), which may lie in a file.
-            places: (N,) which of them each row's is; None: the rows' own, one after the other.
+            places: (versions N,) which of them is whose; None: the rows' own, one after the other.
         """
         if answers is not None:
             places = np.arange(len(answers)) if places is None else places
-            if len(places) != self.rows:
-                raise ValueError(f"expected answers for {self.rows} rows, not {len(places)}")
+            if len(places) != self.rows * self.versions:
+                raise ValueError(f"expected answers for {self.rows * self.versions} rows, not {len(places)}")
             held = on_device(answers, "cpu")
             self.answers = held.to(self.device) if fits(held, self.device) else held
             self._answer_of = torch.from_numpy(places).to(self.answers.device)
@@ -111,12 +118,27 @@ class OrderedRows:
         if self.losses is not None:
             self.losses[self._told.to(self.losses.device)] = losses.to(self.losses)
 
-    def targets(self, rows: Tensor) -> Tensor:
-        """What the batch of these rows, which is given now, is to be told: (B,) labels, or a teacher's (B, K) answers."""
+    def version(self, rows: Tensor, number: int) -> Tensor:
+        """Which version of each of these rows the epoch of this number shows, as vN + i: all in turn, from a random one on."""
+        if self.versions == 1:
+            return rows
+        if self._begun is None:
+            drawn = generator(self.seed, _FIRST_VERSION)
+            self._begun = torch.randint(0, self.versions, (self.rows,), generator=drawn).to(self.device)
+        return (self._begun[rows] + number) % self.versions * self.rows + rows
+
+    def targets(self, rows: Tensor, versions: Tensor | None = None) -> Tensor:
+        """What the batch of these rows, which is given now, is to be told: (B,) labels, or a teacher's (B, K) answers.
+
+        Args:
+            rows: (B,) numbers of rows.
+            versions: (B,) what ``version`` says of them; None: there is one of each.
+        """
         self._told = rows
         if self.answers is None:
             return self.labels[rows.to(self.labels.device)]
-        return self.answers[self._answer_of[rows.to(self.answers.device)]].to(self.device)
+        asked = rows if versions is None else versions
+        return self.answers[self._answer_of[asked.to(self.answers.device)]].to(self.device)
 
     @property
     def _one_is_left(self) -> bool:
