@@ -1,6 +1,7 @@
 """Archives that are not what they claim."""
 
 import errno
+import gzip
 import io
 import os
 import shutil
@@ -110,3 +111,12 @@ def test_a_full_disk_is_said_of_the_folder_not_of_the_archive(tmp_path: Path, mo
         unpack(archive, tmp_path / "out" / "a")
     assert caught.value.filename == str(tmp_path / "out" / "a")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_member_that_claims_more_than_may_be_unpacked(tmp_path):
+    entry = tarfile.TarInfo("a.bin")
+    entry.size = 2**60
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(entry.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024))
+    with pytest.raises(UserError, match="unpacks to more than"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

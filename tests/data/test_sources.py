@@ -291,3 +291,10 @@ def test_a_second_load_is_the_same(tmp_path: Path) -> None:
     first, second = load_source(tmp_path), load_source(tmp_path)
     assert first.sets["train"].fingerprint == second.sets["train"].fingerprint
     assert first.rejects == second.rejects
+
+
+def test_a_folder_that_is_called_as_a_data_set_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_source("digits").notes == ()
+    (tmp_path / "digits").mkdir()
+    assert "./digits is for the folder" in load_source("digits").notes[-1]

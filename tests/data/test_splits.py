@@ -263,3 +263,20 @@ def test_whatever_the_data_nothing_is_shared_or_lost(rows: list[tuple[int, int, 
     if grouped:
         kept = [set(part.groups.tolist()) for part in parts]  # type: ignore[union-attr]
         assert sum(map(len, kept)) == len(set.union(*kept))
+
+
+def test_a_copy_of_an_image_of_a_shared_group_is_shared_too() -> None:
+    train = images([0, 1] * 10, ["w", "w", *range(18)], groups=["g2", "g3", *[f"t{number}" for number in range(18)]])
+    validation = images([0, 1], ["v", "u"], "validation", groups=["g2", "other"])
+    found = split(source(train, validation))
+    assert not contents(found.train) & {train.digests[0]}
+    assert len(found.train) + len(found.test or ()) == 18
+    assert [row["ids"] for row in found.record["dropped"].values()] == [["train/0"], ["train/1"]]
+
+
+def test_the_group_of_a_copy_of_a_shared_image_is_shared_too() -> None:
+    train = images([0, 1] * 10, ["v", *range(19)], groups=["g1", "g1", *[f"t{number}" for number in range(18)]])
+    validation = images([0, 1], ["v", "u"], "validation", groups=["a", "b"])
+    found = split(source(train, validation))
+    assert "g1" not in set(found.train.groups.tolist())
+    assert any("grouped with" in note for note in found.record["notes"])

@@ -1,5 +1,6 @@
 """Tables of path and label."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,40 @@ def test_labels_with_separators(folder: Path) -> None:
 def test_a_second_load_with_an_edited_table_sees_the_edit(folder: Path) -> None:
     assert named(load(folder, "path,label\nimg/0.jpg,a\nimg/1.jpg,b\n")) == {"img/0.jpg": "a", "img/1.jpg": "b"}
     assert named(load(folder, "path,label\nimg/0.jpg,b\nimg/1.jpg,a\n")) == {"img/0.jpg": "b", "img/1.jpg": "a"}
+
+
+def test_ids_do_not_depend_on_how_the_table_was_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(folder / "labels.csv", b"path,label\nimg/0.jpg,cat\nimg/1.jpg,dog\n")
+    (folder / "beside").mkdir()
+    monkeypatch.chdir(folder / "beside")
+    assert list(named(load_source("../labels.csv"))) == ["img/0.jpg", "img/1.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes one composition of accents for the other")
+def test_paths_as_spreadsheets_and_windows_write_them(folder: Path) -> None:
+    put(folder / "img" / "u\u0308.jpg", encoded(drawn(9)))  # decomposed, as macOS packs it
+    put(folder / " odd.jpg", encoded(drawn(10)))
+    source = load(folder, "path,label,,\n img/0.jpg ,cat,,\nimg\\1.jpg,dog,,\nimg/\u00fc.jpg,dog,,\n odd.jpg,cat,,\n")
+    assert not source.rejects
+    assert list(named(source)) == ["img/0.jpg", "img/1.jpg", "img/u\u0308.jpg", " odd.jpg"]
+
+
+def test_where_no_path_leads_anywhere_it_is_said_what_paths_are_relative_to(folder: Path) -> None:
+    with pytest.raises(UserError, match="no usable image") as caught:
+        load(folder, "path,label\nphotos/a.jpg,cat\nphotos/b.jpg,dog\n")
+    assert str(folder) in caught.value.hint
+    with pytest.raises(UserError) as caught:
+        load(folder, "path,label\n caf\u00e9/a.jpg,cat\nb.jpg,dog\n")
+    assert "(caf\u00e9/a.jpg): missing" in caught.value.received  # as it is written
+
+
+def test_two_columns_of_one_name_in_parquet(folder: Path) -> None:
+    from pyarrow import parquet
+
+    table = pa.table([["img/0.jpg"], ["cat"], ["dog"]], names=["path", "label", "label"])
+    parquet.write_table(table, folder / "labels.parquet")
+    with pytest.raises(UserError, match="two columns of one name"):
+        load_source(folder / "labels.parquet")
+    unnamed = pa.table([["img/0.jpg", "img/1.jpg"], ["a", "b"], ["x", "y"], ["z", "w"]], names=["path", "label", "", ""])
+    parquet.write_table(unnamed, folder / "labels.parquet")
+    assert named(load_source(folder / "labels.parquet")) == {"img/0.jpg": "a", "img/1.jpg": "b"}

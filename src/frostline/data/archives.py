@@ -69,6 +69,8 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             if number >= MAX_MEMBERS:
                 raise UserError(f"{archive} holds more than {MAX_MEMBERS:,} files; it was not unpacked.")
             _check_member(archive, member)
+            if member.size > max_bytes:  # tarfile would look for its end in steps of 10 KiB
+                raise UserError(f"{archive} unpacks to more than {max_bytes:,} bytes; it was not unpacked.")
             _write(tar, member, folder / member.name)
 
 

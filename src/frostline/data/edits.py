@@ -7,7 +7,6 @@ Mueller 2021 mend test sets by what several people see in each image.)
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.rows import SPLIT_NAMES, class_name
 from frostline.data.splits import class_counts
-from frostline.data.tables import Table, read_csv
+from frostline.data.tables import Table, read_csv, refuse_repeated
 from frostline.errors import UserError, few, nearest
 from frostline.files import digest_file
 
@@ -118,8 +117,7 @@ def _read(path: Path, kind: str) -> list[_Line]:
     expected = f"a header with {needed}, then a row for each image, as in label_errors.csv of 'frostline inspect'"
     table = read_csv(path, expected)
     columns = [name.lower() for name in table.columns]
-    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
-        raise UserError(f"{path} has two columns of one name.", received=", ".join(map(repr, repeated)))
+    refuse_repeated(path, columns)
     named = next((name for name in NAMED if name in columns), "")
     if not named or (kind == "relabel" and NEW_CLASS not in columns):
         missing = "id" if not named else NEW_CLASS
@@ -161,8 +159,10 @@ def _index(splits: Splits) -> _Images:
 
 def _find(line: _Line, images: _Images, file: Path) -> Place | None:
     """(split, row) of the image that a line names; None where the split itself has left it out."""
-    paths = (Path(line.name).expanduser().absolute(), file.absolute().parent / line.name)
-    places = images.by_id.get(line.name) or next((images.by_file[path] for path in paths if path in images.by_file), [])
+    places = images.by_id.get(line.name, [])
+    if not places:
+        paths = (Path(line.name).expanduser().absolute(), file.absolute().parent / line.name)
+        places = next((images.by_file[path] for path in paths if path in images.by_file), [])
     if len(places) > 1 and line.split:  # what the data declares as train may have been cut into any of the three
         places = [place for place in places if place[0] == line.split] or places
     if len(places) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def read_parquet(path: Path, roles: Mapping[str, Collection[str]]) -> tuple[list
     try:
         file = parquet.ParquetFile(path)
         schema = file.schema_arrow
+        if repeated := [name for name, count in Counter(schema.names).items() if count > 1 and name]:
+            raise UserError(f"{path} has two columns of one name.", received=", ".join(repeated), hint="rename one of them")
         read = file.read(columns=[field.name for field in schema if _is_read(field, path, roles)])
         columns = [_cells(read, field.name, file.metadata.num_rows) for field in schema]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
@@ -39,6 +42,8 @@ def _is_read(field: Any, path: Path, roles: Mapping[str, Collection[str]]) -> bo
     """Whether a column is read: what holds bytes or structures says nothing here, unless it has a role."""
     from pyarrow import types
 
+    if not field.name:
+        return False
     heavy = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_nested)
     if not any(is_so(field.type) for is_so in heavy):
         return True
@@ -50,7 +55,7 @@ def _is_read(field: Any, path: Path, roles: Mapping[str, Collection[str]]) -> bo
 
 
 def _cells(read: Any, name: str, rows: int) -> list[Any]:
-    if name not in read.column_names:
+    if not name or name not in read.column_names:
         return [None] * rows
     try:
         return list(read.column(name).to_pylist())

@@ -65,10 +65,19 @@ class Found:
     grouped: bool = False
 
 
+#: What Python does not call printable and yet people write, beside spaces of all kinds: the joiners of Persian letters, of emoji.
+_JOINERS = "\u200c\u200d"
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as one printable line of valid Unicode; different paths stay different."""
     text = os.fspath(path).replace("\\", "\\\\" if os.sep == "/" else "/")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+    return "".join(char if _is_shown(char) else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+
+
+def _is_shown(char: str) -> bool:
+    """macOS writes narrow spaces into the names of its pictures of the screen."""
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
 
 
 def class_name(text: str) -> str:
@@ -114,7 +123,8 @@ def build_source(name: str, place: Path, found: Found, *, unknown_as_wrong: bool
     kept = [row for row in found.rows if not checked[row.path].reason]
     if not kept:
         listed = "; ".join(f"{reject.path}: {reject.reason}" for reject in rejects[:3])
-        raise UserError(f"{name} holds no usable image.", received=listed or "nothing that could be an image")
+        hint = f"paths in a table are relative to its folder, {place.parent}" if place.is_file() and found.rows else ""
+        raise UserError(f"{name} holds no usable image.", received=listed or "nothing that could be an image", hint=hint)
     classes = _classes(name, kept) if training else natural_order(row.label for row in kept)
     kept, unknown = _without_unknown(kept, classes, unknown_as_wrong)
     size = _common_small_size([checked[row.path] for row in _learned(kept)], small)

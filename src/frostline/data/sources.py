@@ -67,9 +67,9 @@ def _load(data: str, unknown_as_wrong: bool, group: str, small: int, training: b
     if group and not is_table:
         raise UserError("Groups need a table.", expected="a .csv, .tsv or .parquet table with a column to group by", received=data)
     if name in PUBLISHED and (place or data == name):
-        return load_cifar(name, place, training)
+        return _noting_folder(load_cifar(name, place, training), path)
     if data == "digits":
-        return _load_digits()
+        return _noting_folder(_load_digits(), path)
     if is_table and path.exists():
         return replace(build_source(data, path, read_table(path, group=group), **options), group=group)
     if path.is_dir():
@@ -78,6 +78,14 @@ def _load(data: str, unknown_as_wrong: bool, group: str, small: int, training: b
         raise UserError(f"{data} is no data set.", expected=_KNOWN, received=f"a file ending in {path.suffix!r}")
     hint = "" if "/" in data or "." in data else nearest(data, [*PUBLISHED, "digits"])
     raise UserError(f"There is no data set {data!r}.", expected=_KNOWN, received="no such folder or file", hint=hint)
+
+
+def _noting_folder(source: Source, path: Path) -> Source:
+    """The source; where a folder has its name, with a note that it is not that folder."""
+    if not path.is_dir():
+        return source
+    note = f"This is the data set called {path.name}, and not the folder of that name here: ./{path.name} is for the folder."
+    return replace(source, notes=(*source.notes, note))
 
 
 def _load_digits() -> Source:

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.data.imageset import UNKNOWN, ImageSet, Source, Splits
+from frostline.data.units import Units, unit_numbers, units_of
 from frostline.errors import UserError
 
 #: A cut that takes more than this many times the images wanted has failed: groups (or copies) are too coarse.
 _TOO_COARSE = 3
-
-
-@dataclass(frozen=True)
-class _Units:
-    """What a cut may not divide: the rows of one content and, where there are groups, everything connected through them.
-
-    Attributes:
-        rows: the row numbers of each unit.
-        counts: for each unit, its number of images of each label that it holds.
-    """
-
-    rows: list[NDArray[np.int64]]
-    counts: list[dict[int, int]]
 
 
 def split(
@@ -95,12 +81,18 @@ def _without_shared(sets: Mapping[str, ImageSet], notes: list[str]) -> tuple[dic
             continue
         same = _identical(kept[loser], kept[winner])
         related = _in_groups_of(kept[loser], kept[winner]) & ~same
-        for shared, what in ((same, "identical to images"), (related, "of the same groups as images")):
+        linked = _linked(kept[loser], same | related)
+        kinds = (
+            "identical to images",
+            "of the same groups as images",
+            "copies of, or grouped with, those that are left out for images",
+        )
+        for shared, what in zip((same, related, linked), kinds, strict=True):
             if shared.any():
                 ids = kept[loser].ids[shared].tolist()
                 dropped[f"{loser}, {what} in {winner}"] = {"images": len(ids), "ids": ids}
                 notes.append(f"{len(ids):,} images of {loser} are {what} in {winner}, and were left out of {loser}: {_list(ids)}.")
-        kept[loser] = kept[loser].take(~(same | related))
+        kept[loser] = kept[loser].take(~(same | related | linked))
     return kept, dropped
 
 
@@ -110,6 +102,14 @@ def _identical(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
     if images.otherwise is not None and others.otherwise is not None:
         same |= np.isin(images.otherwise, others.otherwise)
     return same
+
+
+def _linked(images: ImageSet, direct: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) which other images belong together with those that are shared: a copy of an image of a shared group, say."""
+    if not direct.any() or (images.groups is None and images.otherwise is None):
+        return np.zeros(len(images), dtype=bool)
+    units = unit_numbers(images)
+    return np.isin(units, units[direct]) & ~direct
 
 
 def _list(ids: list[str]) -> str:
@@ -133,7 +133,7 @@ def _check_not_empty(source: Source, sets: Mapping[str, ImageSet]) -> None:
 
 def _cut(train: ImageSet, name: str, wanted: int, seed: int, notes: list[str]) -> tuple[ImageSet, ImageSet]:
     """Train without the images that go to ``name``, and those; both in train's order."""
-    units = _units(train)
+    units = units_of(train)
     order = _shuffled(train, units, f"{name}/{seed}")
     quotas = _quotas(units, len(train.classes), wanted)
     taken = _choose(units, order, quotas)
@@ -161,35 +161,7 @@ def _check_cut(train: ImageSet, name: str, mask: NDArray[np.bool_], wanted: int,
     )
 
 
-def _units(images: ImageSet) -> _Units:
-    _, unit = np.unique(images.digests, return_inverse=True)
-    if images.otherwise is not None:  # the same pixels in files of other bytes
-        found, other = np.unique(images.otherwise, return_inverse=True)
-        unit = _connected(unit, other) if len(found) < len(images) else unit
-    if images.groups is not None:
-        unit = _connected(unit, np.unique(images.groups, return_inverse=True)[1])
-    order = np.argsort(unit, kind="stable")
-    starts = np.flatnonzero(np.diff(unit[order])) + 1
-    rows = np.split(order, starts)
-    return _Units(rows, [dict(Counter(images.labels[part].tolist())) for part in rows])
-
-
-def _connected(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of each row's component, where rows are connected that are equal in ``first`` or in ``second``."""
-    parent = list(range(int(first.max()) + int(second.max()) + 2))
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = node = parent[parent[node]]
-        return node
-
-    shift = int(first.max()) + 1
-    for a, b in zip(first.tolist(), second.tolist(), strict=True):
-        parent[root(a)] = root(b + shift)
-    return np.array([root(a) for a in first.tolist()], dtype=np.int64)
-
-
-def _shuffled(images: ImageSet, units: _Units, stream: str) -> list[int]:
+def _shuffled(images: ImageSet, units: Units, stream: str) -> list[int]:
     """The units in an order that only their content and the stream's name decide."""
     salt = hashlib.blake2b(stream.encode(), digest_size=16).digest()
 
@@ -200,7 +172,7 @@ def _shuffled(images: ImageSet, units: _Units, stream: str) -> list[int]:
     return sorted(range(len(units.rows)), key=key)
 
 
-def _quotas(units: _Units, classes: int, wanted: int) -> NDArray[np.int64]:
+def _quotas(units: Units, classes: int, wanted: int) -> NDArray[np.int64]:
     """(K,) images to take of each class: in proportion (largest remainder), at least one where two units hold the class."""
     total, holders = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
     for counts in units.counts:
@@ -220,7 +192,7 @@ def _quotas(units: _Units, classes: int, wanted: int) -> NDArray[np.int64]:
     return quotas
 
 
-def _choose(units: _Units, order: list[int], quotas: NDArray[np.int64]) -> list[int]:
+def _choose(units: Units, order: list[int], quotas: NDArray[np.int64]) -> list[int]:
     """Units that fill the quotas: each is taken that brings the class counts closer; then one for each class still without."""
     left = quotas.tolist()
     stays = _class_totals(units, len(left))
@@ -248,7 +220,7 @@ def _choose(units: _Units, order: list[int], quotas: NDArray[np.int64]) -> list[
     return list(taken)
 
 
-def _class_totals(units: _Units, classes: int) -> list[int]:
+def _class_totals(units: Units, classes: int) -> list[int]:
     totals = [0] * classes
     for counts in units.counts:
         for label, count in counts.items():

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,11 +113,17 @@ def _decode(path: Path) -> str:
         raise UserError(f"Cannot read {path}.", received=error.strerror or str(error)) from error
 
 
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    """Refuse a header in which a name stands twice. Columns without a name may: spreadsheets save empty ones to the right."""
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        hint = "rename one of them"
+        raise UserError(f"{path} has two columns of one name.", received=", ".join(map(repr, repeated)), hint=hint)
+
+
 def _find_columns(table: Table, group: str) -> dict[str, int]:
     names = [name.lower() for name in table.columns]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise UserError(f"{table.path} has two columns of one name.", received=", ".join(map(repr, repeated)))
+    refuse_repeated(table.path, names)
     if any(box <= set(names) for box in _BOXES):
         raise UserError(
             f"{table.path} describes object detection or segmentation.", expected=_TASK, received=", ".join(table.columns)
@@ -202,11 +209,29 @@ def _add_row(found: Found, table: Table, where: dict[str, int], name: str, cells
         found.rejects.append(Reject(f"{name} ({shown(raw)})", "an address, not a file: download it first", named))
         return
     label = label.partition(".")[0] if numeric else label
-    file = Path(os.path.normpath(table.path.parent / raw))
-    inside = file.is_relative_to(table.path.parent)
-    id_ = shown((file.relative_to(table.path.parent) if inside else file).as_posix())
+    folder = Path(os.path.normpath(table.path.parent))
+    file = _file(folder, raw)
+    inside = file.is_relative_to(folder)
+    id_ = shown((file.relative_to(folder) if inside else file).as_posix())
     group = _text(cells[where["group"]]) if "group" in where else ""
     found.rows.append(Row(named, label, file, id_, f"{name} ({id_})", group))
+
+
+def _file(folder: Path, raw: str) -> Path:
+    """The file that a cell names, as it is written or, where there is none, as it may be meant.
+
+    Spaces stand around it, it was written on Windows, or its accents are composed otherwise than in the name on the disk.
+    """
+    text = raw.strip()
+    meant = [raw, text]
+    if os.sep == "/" and "\\" in text:
+        meant.append(text.replace("\\", "/"))
+    if not text.isascii():
+        meant += [unicodedata.normalize(form, each) for each in meant[1:] for form in ("NFC", "NFD")]
+    files = [Path(os.path.normpath(folder / each)) for each in dict.fromkeys(meant)]
+    if len(files) == 1:
+        return files[0]
+    return next((file for file in files if os.path.lexists(file)), Path(os.path.normpath(folder / text)))
 
 
 def _refuse_unknown_splits(table: Table, where: dict[str, int]) -> None:
