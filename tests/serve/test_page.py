@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +285,41 @@ def test_without_gradio_the_extra_is_named() -> None:
     code = "import sys; sys.modules['gradio'] = None; import frostline.serve.page_gradio"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'frostline[page]'" in ran.stderr
+
+
+def test_a_spreadsheet_takes_no_name_for_a_formula() -> None:
+    from frostline.serve.answers import Answer
+    from frostline.serve.page_many import _row
+
+    row = _row(Answer((("=2+2", 0.9), ("cat", 0.1)), name='=HYPERLINK("x").png'))
+    assert (row.path, row.top) == ('\'=HYPERLINK("x").png', (("'=2+2", 0.9), ("cat", 0.1)))
+
+
+def _collected(steps: Any) -> list[Any]:
+    async def collect() -> list[Any]:
+        return [step async for step in steps]
+
+    # a thread of its own: once a browser has been driven, this one has a loop that runs
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(asyncio.run, collect()).result()
+
+
+def test_what_was_answered_before_a_refusal_is_kept(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from frostline.serve.answers import Answer
+    from frostline.serve.page_many import ManyImages
+    from frostline.serve.page_parts import Parts
+    from frostline.serve.page_words import Pictured
+    from frostline.serve.refusals import Overloaded
+
+    async def rows(*_: Any) -> Any:
+        yield [Pictured(Answer((("cat", 0.9),), name="one.png"), "")]
+        raise Overloaded(3)
+
+    monkeypatch.setattr(ManyImages, "rows", rows)
+    from frostline.serve.page_gradio import private_folder
+
+    many = ManyImages(Parts(app.state.service, private_folder()))
+    *_, last = _collected(many.said([{"path": "x"}], None))
+    assert "The service is busy" in last[0]
+    assert "one.png" in last[1]
+    assert Path(last[2]["value"]).read_text().splitlines()[1].startswith("one.png,1,cat")

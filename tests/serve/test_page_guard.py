@@ -272,3 +272,49 @@ def test_what_gradio_keeps_for_sessions_is_bounded():
         page._queue.pending_event_ids_session[str(number)] = {str(number)}
     assert len(page._queue.pending_messages_per_session) == 128
     assert len(page._queue.pending_event_ids_session) == 1280
+
+
+def test_an_address_of_the_service_says_which_methods_it_takes(folder):
+    async def nothing(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("")
+
+    sizes = {"largest_upload": 1, "most_kept": 1, "lifetime_s": 1.0, "timeout_s": 1.0}
+    routes = [Route("/predict", nothing, methods=["POST"]), Route("/v2/models/{name}/infer", nothing, methods=["POST"])]
+    app = Starlette(routes=routes)
+    app.mount("/", Guard(Starlette(), folder=folder, received=folder, routes=tuple(app.routes), **sizes))
+    client = TestClient(app)
+    for path, method in (("/predict", "GET"), ("/v2/models/m/infer", "PUT"), ("/predict", "DELETE")):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert client.get("/elsewhere").status_code == 404
+    assert client.post("/predict").status_code == 200
+
+
+def test_folders_do_not_count_and_are_deleted_with_what_is_old(folder):
+    made = guard(Starlette(), folder, lifetime_s=-1.0)  # everything is old
+    icon = folder / "a" / "icon.png"
+    for path in (icon, folder / "b" / "part"):
+        path.parent.mkdir()
+        path.write_bytes(b"123")
+    for number in range(50):
+        (folder / f"empty {number}").mkdir()
+    assert kept(folder) == 4 + 3 + 3
+    made.keep = frozenset({icon.resolve()})
+    made._sweep()
+    assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))] == ["a", "a/icon.png"]
+
+
+def test_what_is_new_stays(folder):
+    (folder / "empty").mkdir()
+    guard(Starlette(), folder)._sweep()
+    assert {path.name for path in folder.iterdir()} == {"mine.png", "empty"}
+
+
+def test_gradio_s_leave_for_other_origins_is_taken_back(folder):
+    async def open_to_all(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("", headers={"Access-Control-Allow-Origin": "https://example.org", "X-Own": "1"})
+
+    client = TestClient(guard(Starlette(routes=[Route("/{path:path}", open_to_all)]), folder))
+    answer = client.get("/config", headers={"origin": "https://example.org"})
+    assert (answer.status_code, answer.headers["x-own"]) == (200, "1")
+    assert not [name for name in answer.headers if name.startswith("access-control")]

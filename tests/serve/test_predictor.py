@@ -230,3 +230,22 @@ def test_a_model_whose_card_keeps_no_thresholds_says_so(predictor):
 
 def test_the_classifier_inside_keeps_thresholds():
     assert load_model("inside").coverages == (0.9, 0.95, 0.99)
+
+
+@pytest.mark.parametrize("precision", ["int8", "f16", "banana"])
+def test_a_precision_that_the_model_does_not_have(folder, precision):
+    with pytest.raises(UserError, match="does not compute like that") as caught:
+        Predictor(folder, precision=precision)
+    assert caught.value.expected == "precision auto, bf16, f32"
+
+
+def test_answers_that_are_no_numbers_are_not_judged(folder, monkeypatch):
+    pixels = drawn_images(3, 8, 8)
+    ids, digests = np.array(["a", "b", "c"]), pixel_digests(pixels)
+    images = ImageSet("test", tuple(CLASSES), np.zeros(3, np.int64), ids, digests, pixels=pixels)
+    predictor = Predictor(folder)
+    answers = np.array([[1, 0, 0], [np.nan] * 3, [0, 1, 0]], np.float32)
+    monkeypatch.setattr(predictor, "stored", lambda blocks: iter([answers]))
+    with pytest.raises(UserError, match="no answer for 1 of 3 images") as caught:
+        predictor.judge(images)
+    assert caught.value.received.endswith("for b")

@@ -274,3 +274,42 @@ def test_deep_lists_are_refused(client, depth):
 
 def test_balancers_may_ask_without_wanting_a_body(client):
     assert [client.head(path).status_code for path in ("/healthz", "/readyz")] == [200, 200]
+
+
+def test_pixels_have_the_limits_of_images(predictor):
+    with TestClient(create_app({"toy": predictor}, ServeSettings(max_pixels=100))) as client:
+        whole = {"inputs": [tensor(shape=[1, 10, 10, 3], data=[7] * 300)]}
+        assert client.post(INFER, json=whole).status_code == 200
+        over = client.post(INFER, json={"inputs": [tensor(shape=[1, 10, 11, 3], data=[7] * 330)]})
+        assert (over.status_code, "11 x 10 pixels" in over.json()["error"]) == (413, True)
+
+
+def test_a_row_of_pixels_is_too_wide(client):
+    wide = np.zeros((1, 1, 70_000, 3), np.uint8)
+    parameters = {"binary_data_size": wide.nbytes}
+    value = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": list(wide.shape), "parameters": parameters}]}
+    answer = client.post(INFER, **with_bytes(value, wide.tobytes()))
+    assert (answer.status_code, "no side over" in answer.json()["error"]) == (413, True)
+
+
+def test_a_photo_may_be_sent_as_nested_lists(client, monkeypatch):
+    pixels = np.full((1, 300, 300, 3), 9, np.uint8)
+    value = {"inputs": [tensor(shape=[1, 300, 300, 3], data=pixels.tolist())]}
+    assert client.post(INFER, json=value).status_code == 200
+    monkeypatch.setattr("frostline.serve.tensors.MOST_LISTS", 90_000)
+    refused = client.post(INFER, json=value)
+    assert (refused.status_code, "send the data flat" in refused.json()["error"]) == (413, True)
+
+
+def test_an_image_without_an_answer_is_refused(predictor, monkeypatch):
+    with TestClient(create_app({"toy": predictor}, ServeSettings())) as client:
+        monkeypatch.setattr(type(predictor), "stored", lambda self, blocks: (np.full((len(b), 3), np.nan, "f4") for b in blocks))
+        _, files = pictures(2)
+        texts = [base64.b64encode(file).decode() for file in files]
+        answer = client.post(INFER, json={"inputs": [whole_files(2, texts)]})
+        assert (answer.status_code, "no answer for this image" in answer.json()["error"]) == (422, True)
+        one = client.post("/predict", content=files[0], headers={"content-type": "image/png"})
+        assert (one.status_code, one.json()["error"]["reason"]) == (422, "The model has no answer for this image.")
+        both = client.post("/predict", json={"images": texts})
+        assert both.status_code == 200
+        assert [row["error"]["reason"] for row in both.json()["predictions"]] == ["The model has no answer for this image."] * 2

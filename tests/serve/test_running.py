@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from frostline.cli import app as command_line
 from frostline.errors import UserError
 from frostline.serve import running
+from frostline.serve.metrics import OWN
 from frostline.serve.settings import ServeSettings
 
 PNG = {"content-type": "image/png"}
@@ -190,3 +191,38 @@ def test_the_default_is_the_model_inside(monkeypatch):
     monkeypatch.setattr(running, "serve", told.append)
     assert CliRunner().invoke(command_line, ["serve", "--no-page"]).exit_code == 0
     assert told[0].models == (("inside", "inside"),)
+
+
+def test_what_fails_in_every_process_is_said_before_they_are_started(folder):
+    wrong = running.Application((("toy", str(folder)),), "banana", ServeSettings(workers=2, port=0))
+    with pytest.raises(UserError, match="does not compute like that"):
+        running.serve(wrong)
+
+
+def test_the_queue_of_all_processes_is_counted(tmp_path, monkeypatch):
+    program = """
+import os, sys, time
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
+from frostline.serve.metrics import Metrics
+metrics, queued = Metrics(), int(sys.argv[2])
+metrics.watch_queue(lambda: queued)
+metrics.claimed()
+print("here", flush=True)
+if queued == 2: sys.stdin.read()
+if queued == 3: print(metrics.text().decode())
+"""
+
+    (folder := tmp_path / f"{OWN}x").mkdir()
+
+    def process(queued):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", program, str(folder), str(queued)], **pipes)
+
+    with process(2) as alive:
+        assert alive.stdout.readline() == "here\n"
+        with process(7) as gone:
+            gone.communicate()
+        with process(3) as asked:
+            said, _ = asked.communicate()
+        assert "frostline_queue_images 5.0" in said
+        alive.communicate()

@@ -15,6 +15,8 @@ from frostline.conformal import Promise, named_sets
 
 #: Decimal places of probabilities in answers.
 PLACES = 6
+#: What is said of an image whose answer is no number.
+NO_ANSWER = "the model has no answer for this image"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Answer:
         if self.probabilities is not None:
             said["probabilities"] = {name: round(p, PLACES) for name, p in self.probabilities.items()}
         return said
+
+
+def is_answer(probabilities: NDArray[np.float32]) -> bool:
+    """Whether (K,) probabilities are numbers. A foreign network may divide by the deviation of an image that has none."""
+    return bool(np.isfinite(probabilities).all())
 
 
 def best_classes(probabilities: NDArray[np.float32], classes: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:

@@ -69,6 +69,7 @@ class MicroBatcher:
         queue_size: images that are claimed at most, from their arrival to their answer.
         wait_s: how long a block that is not full waits, while images are on their way, in seconds.
         computed: told after each block how many images it had and how many seconds it took.
+        changed: called after places were claimed or given back.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class MicroBatcher:
         queue_size: int = 256,
         wait_s: float = 0.002,
         computed: Callable[[int, float], None] = lambda images, seconds: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.predictor, self.queue_size, self.wait_s, self._computed = predictor, queue_size, wait_s, computed
+        self._claims_changed = changed
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._flying: deque[tuple[list[_Part], float]] = deque()
@@ -102,12 +105,14 @@ class MicroBatcher:
             if self.claimed + images > self.queue_size:
                 raise Overloaded(self.queue_size)
             self.claimed += images
+        self._claims_changed()
 
     def give_back(self, images: int) -> None:
         with self._changed:
             self.claimed -= images
             if self._coming() <= 0:
                 self._changed.notify()
+        self._claims_changed()
 
     def _coming(self) -> int:
         """Images that have arrived but are not decoded yet: worth a short wait."""

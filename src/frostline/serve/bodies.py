@@ -51,14 +51,19 @@ def images_of(body: bytes, content_type: str, most: int) -> Named:
     raise Refused(415, "The body is of a kind that is not read.", TAKEN, content_type[:100] or "no Content-Type")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, most: int = MOST_PARTS, hint: str = "") -> Any:
     """A JSON value; NaN and infinities are no JSON.
+
+    Args:
+        body: the text.
+        most: lists, objects and members that may be in it.
+        hint: what to do where there are more.
 
     Raises:
         Refused: 400 not JSON, 413 too many parts.
     """
-    if sum(map(body.count, _PARTS)) > MOST_PARTS:
-        raise Refused(413, "The JSON has too many parts.", f"at most {MOST_PARTS:,} lists, objects and members")
+    if (found := sum(map(body.count, _PARTS))) > most:
+        raise Refused(413, "The JSON has too many parts.", f"at most {most:,} lists, objects and members", f"{found:,}", hint)
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -73,6 +73,8 @@ def mount_page(app: FastAPI, predictors: Mapping[str, Predictor], settings: Serv
         most_kept=MOST_KEPT,
         lifetime_s=KEPT_S,
         timeout_s=settings.timeout_s,
+        keep=[Path(path) for block in blocks.blocks.values() for path in block.keep_in_cache],
+        routes=app.routes[:-1],
     )
     return app
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import stat
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frostline.serve.gate import respond
@@ -31,6 +33,8 @@ _GET_BELOW = ("/static/", "/assets/", f"{API}/heartbeat/", f"{API}/call/", FILE)
 _POST = {f"{API}/{name}" for name in ("queue/join", "cancel", "reset", "upload")}
 #: A file counts as so many bytes at least: many small ones take their time, too.
 LEAST_COUNTED = 2**16
+#: Sweeps in the time for which files are kept, where uploads come.
+SWEEPS = 5
 
 #: Nothing is loaded from elsewhere, whatever Gradio's files ask for. Its own code needs inline scripts and compiles templates.
 POLICY = (
@@ -60,6 +64,8 @@ class Guard:
         most_kept: bytes that may lie in the folder, or be on their way there.
         lifetime_s: seconds after which such a part is deleted.
         timeout_s: seconds in which a call must be here, and each ``LARGEST_CALL`` bytes of an upload.
+        keep: files of the page's own below ``received``, which stay.
+        routes: of the service, which stand before the page's: what comes here by another method than theirs is not for the page.
     """
 
     def __init__(
@@ -72,10 +78,15 @@ class Guard:
         most_kept: int,
         lifetime_s: float,
         timeout_s: float,
+        keep: Iterable[Path] = (),
+        routes: Sequence[BaseRoute] = (),
     ) -> None:
         self.app, self.folder, self.received = app, folder, received
         self.largest_upload, self.most_kept, self.lifetime_s, self.timeout_s = largest_upload, most_kept, lifetime_s, timeout_s
         self.announced = 0
+        self.routes = tuple(routes)
+        self.keep = frozenset(path.resolve() for path in keep)
+        self._swept = time.monotonic()
         self.unread = Unread()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,28 +147,42 @@ class Guard:
         finally:
             self.announced -= size
             if not arriving.whole:
-                asyncio.get_running_loop().call_later(self.lifetime_s, self._sweep)
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.lifetime_s, loop.run_in_executor, None, self._sweep)
         if arriving.late and not arriving.answered:
             raise Refused(408, "The upload came too slowly.", headers={"Connection": "close"})
 
     def _sweep(self) -> None:
-        """Delete what nobody has touched for as long as files are kept."""
+        """Delete what has been here for as long as files are kept: parts of uploads that broke off, and folders that Gradio left.
+
+        By the time of the last change of a file's entry: its own time may be that of a file that it is a copy of.
+        """
         oldest = time.time() - self.lifetime_s
-        for path in self.received.rglob("*"):
+        for path in sorted(self.received.rglob("*"), reverse=True):  # what is in a folder before the folder
             try:
-                if path.is_file() and path.stat().st_mtime <= oldest:
-                    path.unlink()
+                if path.stat().st_ctime > oldest or path.resolve() in self.keep:
+                    continue
+                path.unlink() if path.is_file() else path.rmdir()
             except OSError:
-                continue
+                continue  # not empty, or gone meanwhile
 
     async def _permitted(self, scope: Scope, receive: Receive) -> Receive:
         """What the application may receive; ``Refused`` for whatever the page does not need."""
         path = _path(scope)
         if not _needed(scope["method"], path):
-            raise Refused(404, "There is nothing here.")
+            raise self._elsewhere(scope)
         if path.startswith(FILE):
             self._check_file(path.removeprefix(FILE))
         return await self._call(receive) if scope["method"] == "POST" else receive
+
+    def _elsewhere(self, scope: Scope) -> Refused:
+        """405 for an address of the service that is asked by another method, else 404."""
+        there = [route for route in self.routes if route.matches(scope)[0] is Match.PARTIAL]
+        methods = sorted({method for route in there for method in getattr(route, "methods", None) or ()})
+        if not methods:
+            return Refused(404, "There is nothing here.")
+        allowed = ", ".join(methods)
+        return Refused(405, "Method Not Allowed", allowed, scope["method"], "GET /docs describes every route", {"Allow": allowed})
 
     def _check_file(self, name: str) -> None:
         if not self._ours(unquote(name)):
@@ -208,10 +233,17 @@ class Guard:
 
     async def _check_room(self, announced: int) -> None:
         """Whether there is room for what is on its way, this upload and those before it; a thread looks through the folder."""
-        if await asyncio.to_thread(kept, self.folder) + announced > self.most_kept:
+        if await asyncio.to_thread(self._kept) + announced > self.most_kept:
             raise Refused(
                 503, "The page has no room for more files just now.", hint="try again later", headers={"Retry-After": "60"}
             )
+
+    def _kept(self) -> int:
+        """Bytes that count, after old files were deleted where that was long ago."""
+        if time.monotonic() - self._swept > self.lifetime_s / SWEEPS:
+            self._swept = time.monotonic()
+            self._sweep()
+        return kept(self.folder)
 
 
 def _path(scope: Scope) -> str:
@@ -238,9 +270,10 @@ def kept(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         try:
-            total += max(path.stat().st_size, LEAST_COUNTED)
+            found = path.stat()
         except OSError:
             continue
+        total += max(found.st_size, LEAST_COUNTED) if stat.S_ISREG(found.st_mode) else 0
     return total
 
 
@@ -258,7 +291,9 @@ def _paths(values: Any) -> Iterator[str]:
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *_HEADERS]
+            # Gradio lets every origin read its answers; whom the service does, its own middleware outside says
+            own = [each for each in message.get("headers", []) if not each[0].lower().startswith(b"access-control-")]
+            message["headers"] = [*own, *_HEADERS]
         await send(message)
 
     return sending

@@ -76,11 +76,16 @@ class ManyImages:
                 shown.add(block)
                 yield words.progress(len(shown.answers)), gr.skip(), gr.skip(), gr.skip()
         except Refused as refused:
-            yield words.refused(refused.told()), "", gr.update(visible=False), ""
-            return
+            said = words.refused(refused.told())
+            if not shown.answers:
+                yield said, "", gr.update(visible=False), ""
+                return
+            said += words.note("These were answered before:")
+        else:
+            said = ""
         path = await asyncio.to_thread(self._csv, shown.answers)
         ready = gr.update(value=str(path), visible=True)
-        yield words.summary(shown.answers), words.table(shown.answers), ready, words.gallery(*shown.sorted())
+        yield said + words.summary(shown.answers), words.table(shown.answers), ready, words.gallery(*shown.sorted())
 
     async def as_json(self, files: Sent, name: str | None) -> list[dict[str, Any]]:
         """The answers as ``POST /predict`` gives them, for programs."""
@@ -90,7 +95,10 @@ class ManyImages:
             return [Answer(error=refused.told()).as_json()]
 
     def _csv(self, answers: Sequence[Answer]) -> Path:
-        """The file to download, as ``frostline predict --format csv`` writes it, among the page's files: deleted as they are."""
+        """The file to download, as ``frostline predict --format csv`` writes it, among the page's files: deleted as they are.
+
+        People open it with a spreadsheet, which takes names that begin so for formulas: these get an apostrophe.
+        """
         text = io.StringIO()
         write_rows((_row(answer) for answer in answers), "csv", text)
         path = Path(tempfile.mkdtemp(dir=self.parts.folder / RECEIVED)) / "frostline.csv"
@@ -118,8 +126,14 @@ class ManyImages:
         result = gr.JSON(visible=False)
         ask: dict[str, Any] = {"inputs": [files, choice], "preprocess": False, "concurrency_limit": 2, "concurrency_id": "many"}
         outputs = [summary, table, self.download, gallery]
-        start.click(self.said, outputs=outputs, show_progress="hidden", api_visibility="private", **ask)
+        running = start.click(self.said, outputs=outputs, show_progress="hidden", api_visibility="private", **ask)
+        choice.change(_cleared, outputs=outputs, show_progress="hidden", api_visibility="private", cancels=[running])
         gr.Button(visible=False).click(self.as_json, outputs=result, api_name="predict_many", **ask)
+
+
+def _cleared() -> tuple[Any, ...]:
+    """Another model was chosen: what is shown was said by the one before."""
+    return _NOTHING, "", gr.update(visible=False), ""
 
 
 class _Shown:
@@ -163,4 +177,9 @@ def _small(data: bytes, max_pixels: int) -> str:
 
 
 def _row(answer: Answer) -> Row:
-    return Row(answer.name, answer.top, answer.error["reason"] if answer.error else "", answer.sure)
+    top = tuple((_no_formula(name), p) for name, p in answer.top)
+    return Row(_no_formula(answer.name), top, answer.error["reason"] if answer.error else "", answer.sure)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

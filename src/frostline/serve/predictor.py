@@ -18,6 +18,7 @@ from frostline.data.imageset import ImageSet
 from frostline.data.reading import stored_blocks
 from frostline.engine import BATCH
 from frostline.environment import has_bf16
+from frostline.errors import UserError
 from frostline.model_card import ModelCard, seen_digests
 from frostline.model_zip import unpacked
 from frostline.predictions import Predictions
@@ -84,6 +85,10 @@ class Predictor:
         return named_sets(probabilities, self.classes, self.promise(coverage).threshold)
 
     def _resolve(self, wanted: str) -> str:
+        there = ("auto", "bf16", "f32", *(("int8",) if self.card.precision == "int8" else ()))
+        if wanted not in there:
+            expected = f"precision {', '.join(there)}"
+            raise UserError(f"The model {self.folder} does not compute like that.", expected=expected, received=wanted)
         precision = self.card.precision if wanted == "auto" else wanted
         if precision == "bf16" and not has_bf16():
             say("This processor does not compute in bf16, in which the model was measured: f32 is used.", "yellow")
@@ -122,6 +127,13 @@ class Predictor:
             for index, probabilities in zip(rows, self.stored(stored_blocks(images, rows, self.card.preprocess)), strict=True):
                 found[index] = probabilities
                 bar.advance(len(index))
+        if not (fine := np.isfinite(found).all(axis=1)).all():
+            raise UserError(
+                f"The model {self.folder} has no answer for {int((~fine).sum()):,} of {len(images):,} images.",
+                expected="probabilities",
+                received=f"numbers that are not finite, for {images.ids[~fine][0]}",
+                hint="leave these images out; a network that divides by an image's own deviation has none for one colour",
+            )
         return Predictions(images.ids, images.labels if labels is None else labels, found, self.classes, images.digests)
 
     def seen(self) -> set[bytes]:

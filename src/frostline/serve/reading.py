@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.decode import BadImage
+from frostline.decode import BadImage, check_sides
 from frostline.environment import cores
 from frostline.preprocess import Preprocess
 from frostline.serve.refusals import Refused, of_image
@@ -25,11 +25,15 @@ Sent = bytes | NDArray[np.uint8]
 
 
 def read_one(sent: Sent, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8] | Refused:
-    """The image (h, w, 3) uint8 of the stored size, or why it cannot be used. Never raises for any bytes."""
+    """The image (h, w, 3) uint8 of the stored size, or why it cannot be used. Never raises for any bytes or numbers."""
     try:
+        if isinstance(sent, np.ndarray):  # pixels that are sent as they are have the limits of those that are decoded
+            check_sides(sent.shape[1], sent.shape[0], max_pixels)
         return read_stored(sent, preprocess, max_pixels=max_pixels)
     except BadImage as error:
         return of_image(error)
+    except MemoryError:
+        return of_image(BadImage("over-large: does not fit in memory"))
 
 
 class Readers:

@@ -11,22 +11,20 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from frostline.artifact import read_model
 from frostline.environment import cores
 from frostline.errors import UserError
 from frostline.progress import say
 from frostline.serve import logs
 from frostline.serve.api import create_app
 from frostline.serve.connections import PatientConfig
-from frostline.serve.metrics import SHARED
-from frostline.serve.predictor import Predictor, model_folder
+from frostline.serve.metrics import OWN, SHARED
+from frostline.serve.predictor import Predictor
 from frostline.serve.settings import ServeSettings
 
 #: Seconds that idle connections stay open after SIGTERM, for requests that are on their way.
@@ -51,9 +49,12 @@ class Application:
 
     def __call__(self) -> FastAPI:
         logs.configure(self.log_level)
+        return create_app({name: self.load(folder) for name, folder in self.models}, self.settings)
+
+    def load(self, folder: str) -> Predictor:
+        """A model as each process has it; its self-test, once passed, is passed for all of them."""
         threads = max(1, cores() // self.settings.workers)
-        load = partial(Predictor, precision=self.precision, batch=self.settings.batch, threads=threads)
-        return create_app({name: load(folder) for name, folder in self.models}, self.settings)
+        return Predictor(folder, precision=self.precision, batch=self.settings.batch, threads=threads)
 
 
 def named(models: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -95,7 +96,7 @@ def serve(application: Application) -> None:
     settings = application.settings
     if settings.workers > 1:  # what is wrong with a model is said once, and not by every process that is started in another's place
         for _, folder in application.models:
-            read_model(model_folder(Path(folder)))
+            application.load(folder)
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     warn(settings)
@@ -157,6 +158,6 @@ def _shared_counts() -> Iterator[None]:
     if SHARED in os.environ:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="frostline-metrics-") as place:
+    with tempfile.TemporaryDirectory(prefix=OWN) as place:
         os.environ[SHARED] = place
         yield

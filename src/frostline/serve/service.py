@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.conformal import Promise
 from frostline.errors import UserError, nearest
-from frostline.serve.answers import Answer, answer
+from frostline.serve.answers import NO_ANSWER, Answer, answer, is_answer
 from frostline.serve.batching import Claim, MicroBatcher
 from frostline.serve.metrics import Metrics
 from frostline.serve.predictor import Predictor
@@ -64,7 +64,7 @@ class Service:
         self.readers = Readers(settings.max_pixels)
         wait_s = settings.wait_ms / 1000
         self.models = {
-            name: Model(name, predictor, MicroBatcher(predictor, settings.queue_size, wait_s, metrics.computed))
+            name: Model(name, predictor, MicroBatcher(predictor, settings.queue_size, wait_s, metrics.computed, metrics.claimed))
             for name, predictor in predictors.items()
         }
         metrics.watch_queue(lambda: sum(model.batcher.claimed for model in self.models.values()))
@@ -94,14 +94,14 @@ class Service:
         good = [image for image in read if not isinstance(image, Refused)]
         self.metrics.images(read=len(good), refused=len(read) - len(good))
         probabilities = iter(await model.batcher.submit(np.stack(good), claim) if good else ())
-        return [image if isinstance(image, Refused) else next(probabilities) for image in read]
+        return [image if isinstance(image, Refused) else _numbers(next(probabilities)) for image in read]
 
     async def _row(self, model: Model, image: Sent) -> Row | Refused:
         reading = partial(read_one, image, model.predictor.card.preprocess, self.settings.max_pixels)
         found = await model.batcher.read_and_submit(self.readers.pool, reading)
         refused = isinstance(found, Refused)
         self.metrics.images(read=not refused, refused=refused)
-        return found if isinstance(found, Refused) else found[0]
+        return found if isinstance(found, Refused) else _numbers(found[0])
 
     async def answers(self, model: Model, images: Sequence[Sent], names: Sequence[str], wish: Wish, claim: Claim) -> list[Answer]:
         """An answer for each image. Among several, one that cannot be used is an answer with its reason.
@@ -156,3 +156,10 @@ class Service:
         for model in self.models.values():
             model.batcher.close()
         self.readers.close()
+
+
+def _numbers(row: Row) -> Row | Refused:
+    """The row, or the refusal of its image where it is none."""
+    if is_answer(row):
+        return row
+    return Refused(422, f"{NO_ANSWER.capitalize()}.", "probabilities", "numbers that are not finite")

@@ -25,6 +25,9 @@ INPUTS = (
     {"name": PIXELS, "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
     {"name": ENCODED, "datatype": "BYTES", "shape": [-1]},
 )
+#: Lists in a request, as nested data have them: one a pixel, so that 700×700 pixels may be sent like this.
+MOST_LISTS = 500_000
+_FLAT = "send the data flat, or as bytes behind the JSON"
 _WANTED = "one input: images, UINT8 [N, H, W, 3] in RGB order, or encoded, BYTES [N] of whole image files"
 
 
@@ -57,7 +60,7 @@ def parse(body: bytes, header_length: str | None, most: int) -> Asked:
         Refused: 400 or 413.
     """
     end = _header_end(body, header_length)
-    value, blob = parse_json(body[:end]), body[end:]
+    value, blob = parse_json(body[:end], MOST_LISTS, _FLAT), body[end:]
     if not isinstance(value, Mapping):
         raise _wrong("The request is not an object.", type(value).__name__)
     name = value.get("id")
