@@ -4,10 +4,12 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from drawing import encoded, put, tinted_folders
+from drawing import drawn, encoded, put, tinted_folders
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +20,7 @@ from frostline.config import Settings
 from frostline.data.edits import edited
 from frostline.data.imageset import ImageSet
 from frostline.data.sources import load_source
+from frostline.data.units import with_common_digests
 from frostline.errors import UserError
 from frostline.experiment import load_data
 
@@ -168,3 +171,29 @@ def test_without_cleanlab_it_is_said_before_anything_is_extracted(monkeypatch):
     monkeypatch.setattr(features, "freeze", lambda *_: pytest.fail("extracted all the same"))
     with pytest.raises(UserError, match="cleanlab"):
         features.inspect(None, Settings())
+
+
+def test_copies_in_other_bytes_do_not_vouch_for_each_other():
+    train = images("train", [0] * 20 + [1] * 20)
+    files = tuple(Path(f"{number}.png") for number in range(40))
+    pixels = np.array([b"%015d" % (number // 2) + b"x" for number in range(40)], "S16")
+    copies = replace(train, pixels=None, files=files, otherwise=pixels)
+    (found,) = with_common_digests([copies])
+    assert len(set(found.digests.tolist())) == 20
+    assert (found.digests[::2] == found.digests[1::2]).all()
+    (same,) = with_common_digests([train])
+    assert same.digests.tolist() == train.digests.tolist()
+
+
+def test_copies_in_a_split_of_images_of_several_sizes_are_known(tmp_path):
+    """Training images of one size become arrays, known by their pixels; test images beside them are files, some of other sizes."""
+    for name in ("a", "b"):
+        for number in range(4):
+            data = encoded(drawn(number + 10 * (name == "b"), 32, 32), "PNG")
+            put(tmp_path / "train" / name / f"{number}.png", data)
+            put(tmp_path / "test" / name / f"{number}.png", data)
+    put(tmp_path / "test" / "a" / "large.png", encoded(drawn(99, 40, 40), "PNG"))
+    sets = load_source(tmp_path).sets
+    train, test = with_common_digests([sets["train"], sets["test"]])
+    assert (sets["train"].pixels is not None, sets["test"].files is not None) == (True, True)
+    assert np.isin(test.digests, train.digests).tolist() == [not str(name).endswith("large.png") for name in test.ids]

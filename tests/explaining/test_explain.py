@@ -1,6 +1,7 @@
 """Explanations of saved models of every kind, against torch autograd on their saved weights, and the command."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -295,3 +296,23 @@ import frostline.cli; frostline.cli.main()"""
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[-1] == "[]"
     assert (tmp_path / "out" / "explain.json").exists()
+
+
+def test_a_picture_takes_the_place_of_nothing_but_itself(tmp_path):
+    photo, other = (put(tmp_path / name, encoded(drawn(1), kind)) for name, kind in (("one.jpg", "JPEG"), ("one.png", "PNG")))
+    before = other.read_bytes()
+    explainer = Explainer(Predictor(write_toy(tmp_path / "toy" / "model")), "occlusion")
+    for images, names in (([photo], ["one-2.png"]), ([photo, other], ["one-2.png", "one-3.png"]), ([photo], ["one-2.png"])):
+        record, failed = explain_files(explainer, images, None, tmp_path)
+        assert failed == 0
+        assert [row["picture"] for row in record["images"]] == names
+        assert other.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system takes Unicode alone")
+def test_a_name_that_is_no_unicode_is_drawn(tmp_path):
+    image = put(tmp_path / os.fsdecode(b"caf\xe9.png"), encoded(drawn(1), "PNG"))
+    toy = Predictor(write_toy(tmp_path / "toy" / "model"))
+    record, failed = explain_files(Explainer(toy, "occlusion"), [image], None, tmp_path / "out")
+    assert (failed, len(list((tmp_path / "out").glob("*.png")))) == (0, 1)
+    assert "\\udce9" in record["images"][0]["path"]

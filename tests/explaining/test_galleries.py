@@ -109,3 +109,10 @@ def test_the_data_of_a_run_is_found_from_its_model(judged, tmp_path):
     for inside in (folder, folder / "model", folder / "stages" / "head"):
         assert run_data(inside) == str(data)
     assert run_data(tmp_path / "elsewhere" / "model") is None
+
+
+def test_a_run_of_data_in_memory_names_none(tmp_path):
+    with Run.create(tmp_path / "run") as made:
+        made.write_data({})
+        made.finish({})
+    assert run_data(tmp_path / "run") is None

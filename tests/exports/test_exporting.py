@@ -1,8 +1,10 @@
 """Every form of an export answers as the model does; what fails leaves nothing behind and what was there in place."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -195,3 +197,34 @@ def test_the_command(toy, tmp_path, monkeypatch, capsys):
         main()
     assert ended.value.code == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_link_to_an_earlier_export_is_followed(toy, tmp_path):
+    export(toy, "openvino", tmp_path / "ir")
+    (tmp_path / "ir" / "marker").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "ir")
+    export(toy, "openvino", tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / "ir" / "marker").exists()
+    assert (tmp_path / "ir" / "graph.xml").is_file()
+    for number, to in enumerate(("nowhere", "loop-1")):
+        (tmp_path / f"loop-{number}").symlink_to(tmp_path / to)
+        with pytest.raises(UserError, match="leads nowhere"):
+            export(toy, "openvino", tmp_path / f"loop-{number}", overwrite=True)
+
+
+def test_what_cannot_be_put_in_its_place_leaves_what_was_there(toy, tmp_path, monkeypatch):
+    export(toy, "openvino", tmp_path / "ir")
+    (tmp_path / "ir" / "marker").touch()
+    replace = os.replace
+
+    def refuses(source, target):
+        if Path(target) == tmp_path / "ir" and not Path(source).name.endswith(".before"):
+            raise PermissionError(13, "open elsewhere")
+        replace(source, target)
+
+    monkeypatch.setattr("frostline.exports.exporting.os.replace", refuses)
+    with pytest.raises(PermissionError):
+        export(toy, "openvino", tmp_path / "ir", overwrite=True)
+    assert (tmp_path / "ir" / "marker").exists()
+    assert (tmp_path / "ir" / "graph.xml").is_file()

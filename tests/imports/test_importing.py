@@ -21,7 +21,7 @@ from frostline.imports.importing import import_onnx, read_classes, size_of
 from frostline.imports.onnx_reading import read_onnx
 from frostline.judge import evaluate
 from frostline.model_card import read_card
-from frostline.preprocess import Preprocess
+from frostline.preprocess import Preprocess, enlargement
 from frostline.reporting.write import report
 from frostline.runs import Run
 from frostline.serve.predictor import Predictor
@@ -156,6 +156,20 @@ def test_it_is_judged_compared_and_reported_on(tmp_path, monkeypatch, capsys):
     assert (row["n"], row["accuracy"]) == (12, scores["accuracy"])
     files = report([tmp_path / "run"], tmp_path / "report")
     assert "imported" in files[1].read_text()
+
+
+def test_images_of_classes_that_it_does_not_know_count_as_mistakes_if_asked(tmp_path):
+    data = tinted_folders(tmp_path / "data", [*CLASSES, "d"], 3)
+    path = written(network(), tmp_path)
+    with pytest.raises(UserError, match="does not know: d"):
+        import_onnx(path, CLASSES, frame(), tmp_path / "run", data=data)
+    import_onnx(path, CLASSES, frame(), tmp_path / "other", data=data, unknown_as_wrong=True)
+    assert Run.open(tmp_path / "other").scores("test")["unknown"] == 3
+    report([tmp_path / "other"], tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "How an imported network was trained is not known here" in text
+    assert "older than the record of its layers" not in text
+    assert "0 trained" not in text
 
 
 def test_nothing_passes_for_unseen(tmp_path):
@@ -423,3 +437,23 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "127 weights, 3 classes" in capsys.readouterr().err
     assert read_card(tmp_path / "m").values["architecture"]["framing"]["channels"] == "bgr"
     assert onnx.load(tmp_path / "m" / "graph.onnx").graph.output[0].name == "probabilities"
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_images_that_are_kept_small_are_enlarged_inside(tmp_path, layout):
+    said = {**PRESETS["caffe"], "stored": (8, 7), "size": (SIDE, SIDE)}
+    path = written(network(layout), tmp_path)
+    model = import_onnx(path, CLASSES, framing((SIDE, SIDE), said), tmp_path / "model")
+    images = drawn_images(3, 8, 7).astype(np.float64)
+    rows, columns = enlargement(8, SIDE, "bicubic"), enlargement(7, SIDE, "bicubic")
+    large = np.einsum("ah,nhwc,bw->nabc", rows, images, columns)
+    wanted = by_runtime(path, large, "caffe", layout)
+    np.testing.assert_allclose(Predictor(model).predict(images.astype(np.uint8)), wanted, atol=1e-4)
+
+
+def test_names_of_classes_from_other_editors(tmp_path):
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfcat\ndog\n")
+    assert read_classes(str(tmp_path / "names.txt")) == ["cat", "dog"]
+    (tmp_path / "names.txt").write_bytes("Bär\nHund\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_classes(str(tmp_path / "names.txt"))

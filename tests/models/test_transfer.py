@@ -288,3 +288,17 @@ class Kept(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.nn.functional.pad(x.mean(1), (0, 88)), x
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "side"), [("mobilenetv2", "bn2", 64), ("efficientnetb0", "bn2", 64), ("vit-small", "norm", 224)]
+)
+def test_a_module_s_own_path_goes_before_a_part_of_another_s(name, where, side):
+    line = cut(FeatureNetwork(build(name, (side, side))).eval(), where, (side, side), name)
+    assert line.first.split(".")[0] == where
+
+
+def test_a_stage_that_timm_names_otherwise_is_said():
+    with pytest.raises(UserError, match="Where stage 2 of this network begins") as caught:
+        cut(FeatureNetwork(build("timm:hrnet_w18_small", (64, 64))).eval(), "2", (64, 64), "timm:hrnet_w18_small")
+    assert "layer1" in caught.value.expected

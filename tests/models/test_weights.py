@@ -20,7 +20,7 @@ from frostline.errors import UserError
 from frostline.frozen import _loaded
 from frostline.models.backbones import BACKBONES
 from frostline.models.hub import at_hand, kept
-from frostline.models.weights import architecture_of, check_there, load
+from frostline.models.weights import _fill, architecture_of, check_there, load
 from frostline.preprocess import stored_image
 
 NAME, SIZE = "timm:test_resnet", (64, 64)
@@ -393,3 +393,29 @@ def test_the_network_that_weights_are_for(tiny_weights, folder):
         architecture_of(str(tiny_weights / "model.safetensors"))
     with pytest.raises(UserError, match="hub layout"):
         architecture_of(str(tiny_weights.parent))
+
+
+class _WithDenseTop(nn.Module):
+    """As timm's VGG is."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Linear(2, 3)
+        self.pre_logits = nn.Sequential(nn.Linear(3, 4096))
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_a_dense_top_that_is_left_out_may_be_missing(tmp_path, top):
+    network = _WithDenseTop()
+    wanted = {key: value.clone() for key, value in network.state_dict().items() if top or key.startswith("features")}
+    save_file(wanted, tmp_path / "weights.safetensors")
+    fresh = _WithDenseTop()
+    assert _fill(fresh, tmp_path / "weights.safetensors", "", ()) == []
+    assert torch.equal(fresh.features.weight, wanted["features.weight"])
+
+
+def test_weights_for_another_size_are_not_excused(tmp_path):
+    save_file({"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="do not fit") as caught:
+        _fill(nn.Linear(5, 3), tmp_path / "weights.safetensors", "", ())
+    assert "leave image_size out" in caught.value.hint

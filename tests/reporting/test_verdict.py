@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from reported import finished_run, kept_run
 
 from frostline.errors import UserError
+from frostline.predictions import Predictions
 from frostline.reporting.facts import Facts, all_wrong, gather, uncalibrated
 from frostline.reporting.verdict import confuses, fix, justification, mixed_up, pairs_in_words, ship
 from frostline.runs import Run
@@ -108,3 +112,11 @@ def test_the_temperature_can_be_taken_off_again(tmp_path: Path) -> None:
     before, after = uncalibrated(found.best, "test"), found.best.predictions["test"]
     assert (before.predicted == after.predicted).all()
     assert before.probabilities.max(axis=1).mean() > after.probabilities.max(axis=1).mean()  # T = 1.4 had made it less sure
+
+
+def test_each_model_names_what_it_says_by_its_own_classes() -> None:
+    ids, digests = np.array(["a", "b"]), np.array([b"1", b"2"], "S16")
+    one = Predictions(ids, np.array([0, 1]), np.array([[0.1, 0.9], [0.1, 0.9]], np.float32), ("cat", "dog"), digests)
+    other = Predictions(ids, np.array([1, 0]), np.eye(3, dtype=np.float32)[[2, 0]], ("dog", "cat", "fox"), digests)
+    runs: Any = [SimpleNamespace(predictions={"test": each}) for each in (one, other)]
+    assert all_wrong(runs, "test") == [("a", "cat", "dog", 1)]

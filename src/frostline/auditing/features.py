@@ -20,6 +20,7 @@ from frostline.auditing.neighbours import neighbours
 from frostline.choosing import choose
 from frostline.config import Settings
 from frostline.data.imageset import ImageSet, Source
+from frostline.data.units import with_common_digests
 from frostline.errors import UserError
 from frostline.feature_cache import from_stored, in_storage_type, in_use
 from frostline.files import scratch_array
@@ -142,7 +143,7 @@ def label_errors(sets: Sequence[ImageSet], features: Sequence[Floats]) -> Record
         the most surprising first.
     """
     own = [images.name for images in sets if images.name != "test"] or [images.name for images in sets]
-    pairs = list(zip(sets, features, strict=True))
+    pairs = list(zip(with_common_digests(sets), features, strict=True))  # nobody votes on an image of his own, however it is kept
     learned, other = ([pair for pair in pairs if (pair[0].name in own) == side] for side in (True, False))
     classes, few = _classes([images for images, _ in learned])
     about: Record = {"learned_from": own, "judged": 0, "accuracy": None, "l2": None, "estimated": 0, "not_judged": few, "rows": []}

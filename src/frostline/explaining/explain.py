@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +180,7 @@ def explain_files(
     if not files:
         raise UserError("There are no images there.", expected="image files, or folders that hold some")
     rows: list[dict[str, Any]] = []
-    pictures = _Pictures(out, f"{predictor.card.name} {predictor.card.digest[:8]}")
+    pictures = _Pictures(out, f"{predictor.card.name} {predictor.card.digest[:8]}", files)
     with stage("explain", len(files)) as bar:
         for path in files:
             rows.append(_explained(explainer, path, name, near, pictures))
@@ -199,11 +201,13 @@ def _explained(explainer: Explainer, path: Path, name: str | None, near: int, pi
 
 
 class _Pictures:
-    """The PNGs of a folder; where they cannot be drawn, that is said once."""
+    """The PNGs of a folder, which replace those drawn there before and nothing else. That none can be drawn is said once."""
 
-    def __init__(self, out: Path, model: str) -> None:
+    def __init__(self, out: Path, model: str, images: Iterable[Path]) -> None:
         self.out, self.model, self.possible = out, model, True
+        self._images = {os.path.realpath(image) for image in images}
         self._names: set[str] = set()
+        self._before = _drawn_before(out)
 
     def draw(self, path: Path, found: Explanation) -> str | None:
         """Draw one; its file's name, or None where nothing can be drawn."""
@@ -217,7 +221,7 @@ class _Pictures:
         spoken = f"what speaks for {explained}" if found.heat.values.any() else f"nothing speaks for {explained}"
         near = [(each.image, f"{each.label}\n{each.distance:.3f}") for each in found.neighbours]
         best, most = found.top[0]
-        title = f"{path.name}: {best} {100 * most:.1f} % · {self.model}"
+        title = f"{shown(path.name)}: {best} {100 * most:.1f} % · {self.model}"
         titles = ("the image\nas the model sees it", f"{spoken}\n{method}; {explained} {100 * p:.1f} %")
         try:
             plots_explain.explanation((found.image, found.overlay), titles, found.top, near, self.out / file, title)
@@ -228,10 +232,26 @@ class _Pictures:
         return file
 
     def _free(self, path: Path) -> str:
-        """The image's own name, numbered where another has it."""
+        """The image's own name, numbered where another picture has it."""
         number, name = 1, f"{path.stem}.png"
-        while name in self._names:
+        while not self._is_free(name):
             number += 1
             name = f"{path.stem}-{number}.png"
         self._names.add(name)
         return name
+
+    def _is_free(self, name: str) -> bool:
+        place = self.out / name
+        if name in self._names or os.path.realpath(place) in self._images:
+            return False
+        return name in self._before or not os.path.lexists(place)
+
+
+def _drawn_before(out: Path) -> set[str]:
+    """The pictures that an explain.json in the folder calls its own."""
+    try:
+        return {
+            str(row["picture"]) for row in json.loads((out / "explain.json").read_text("utf-8"))["images"] if row.get("picture")
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()

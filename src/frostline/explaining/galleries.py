@@ -32,7 +32,7 @@ def run_data(model: Path) -> str | None:
     """The data that the run of a model was trained from, as it was named then; None where there is no run around the model."""
     for folder in (model, model.parent, model.parent.parent):
         if (folder / "run.json").is_file():
-            return str(Run.open(folder).read(DATA)["source"]) or None
+            return str(Run.open(folder).read(DATA).get("source") or "") or None
     return None
 
 
@@ -90,7 +90,10 @@ def make_galleries(folder: Path, data: str | Path | None, split: str, count: int
         raise UserError(f"The run {run.name} has no predictions of {split}.", expected=few(run.splits), hint="--split")
     predictions = verified(run, split)
     picked = {"mistakes": most_confident_mistakes(predictions, count), "hits": least_certain_hits(predictions, count)}
-    source = load_source(data or str(run.read(DATA)["source"]), training=False)
+    named = data or run_data(run.folder)
+    if named is None:
+        raise UserError(f"The run {run.name} does not say which data it was trained from.", hint="--data DATA, with these data")
+    source = load_source(named, training=False)
     record: dict[str, Any] = {"run": run.name, "split": split, "n": len(predictions), "wrong": int((~predictions.correct).sum())}
     record |= {"predictions": run.manifest["files"][f"{PREDICTIONS}/{split}.npz"], "pictures": {}}
     record |= {name: described(each, predictions) for name, each in picked.items()}

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline import engine
 from frostline.data.imageset import ImageSet
 from frostline.data.sources import load_source
 from frostline.decode import DECODER_VERSION
@@ -72,7 +71,7 @@ class Neighbours:
     def _extracted(self, dtype: str) -> tuple[str, NDArray[Any]]:
         card = self._predictor.card
         key = {"model": card.digest, "network": f"model {card.name}", "view": "image", "precision": self._predictor.precision}
-        key |= {"engine": f"openvino {engine.version()}", "batch": str(self._engine.batch), "decoder": DECODER_VERSION}
+        key |= {**self._predictor.how, "batch": str(self._engine.batch), "decoder": DECODER_VERSION}
         cache = FeatureCache(key, self._engine.width, dtype)
         total = sum(map(len, self.sets))
         table = scratch_array((total, self._engine.width), STORED[dtype])

@@ -150,7 +150,11 @@ def _record(to: str, form: Form, predictor: Predictor, parity: Mapping[str, Any]
 def _target(model: str | Path, out: str | Path | None, ending: str, overwrite: bool) -> Path:
     """Where the export goes; nothing that an export has not made is ever replaced."""
     path = Path(out) if out is not None else Path(_name(Path(model)) + ending)
-    if not path.exists() and not path.is_symlink():
+    if path.is_symlink():
+        if not path.exists():
+            raise UserError(f"{path} is a link that leads nowhere.", expected="a new file or folder", hint="another --out")
+        path = path.resolve()
+    if not path.exists():
         return path
     ours = _exported(path) if path.is_dir() else path.with_name(f"{path.name}.json").is_file()
     if not overwrite or not ours:
@@ -196,7 +200,13 @@ def _move(fresh: Path, target: Path) -> None:
         if path.is_file():
             with open(path, "rb+") as stream:  # Windows syncs only what may be written to
                 os.fsync(stream.fileno())
+    aside = fresh.with_name(f".{fresh.name}.before")
     if target.is_dir():
-        shutil.rmtree(target)
-    os.replace(fresh, target)
+        os.replace(target, aside)
+    try:
+        os.replace(fresh, target)
+    except BaseException:  # Ctrl-C, or on Windows a file that is open: what was there before stays
+        if aside.is_dir():
+            os.replace(aside, target)
+        raise
     sync_folder(target.parent)

@@ -125,7 +125,9 @@ def _trained_on(source: Predictor) -> str:
     run = Run(source.folder.parent)
     if run.model_folder != source.folder or not (run.folder / MANIFEST).is_file():
         raise UserError("Quantisation takes ranges from images.", hint="--data DATA, with the data that the model was trained from")
-    data = str(run.read(DATA)["source"])
+    data = str(run.read(DATA).get("source") or "")
+    if not data:
+        raise UserError(f"The run {run.name} does not say which data it was trained from.", hint="--data DATA, with these data")
     say(f"The data are those that it was trained from: {data}.")
     return data
 

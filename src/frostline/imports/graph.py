@@ -15,7 +15,7 @@ from frostline import engine
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.imports.parts import parted
-from frostline.preprocess import Preprocess
+from frostline.preprocess import Preprocess, enlargement
 from frostline.vino import ops, ov, passes
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -207,7 +207,7 @@ def _output(network: ov.Model, K: int, said: str) -> Any:
 
 
 def _before(frame: Framing) -> tuple[Any, Any]:
-    """The input "images" and what the network takes: normalised, in its order of channels and its layout."""
+    """The input "images" and what the network takes: normalised, in its order of channels, its size and its layout."""
     height, width = frame.preprocess.stored
     images = ops.parameter([-1, height, width, 3], np.uint8, name="images")
     images.output(0).set_names({"images"})
@@ -216,16 +216,24 @@ def _before(frame: Framing) -> tuple[Any, Any]:
     x = ops.add(x, ops.constant((-mean / std).astype(np.float32).reshape(1, 1, 1, 3)))
     if frame.channels == "bgr":
         x = ops.gather(x, ops.constant(np.array([2, 1, 0])), ops.constant(np.int64(3)))
-    if frame.layout == "nchw":
+    preprocess = frame.preprocess
+    enlarges = preprocess.stored != preprocess.size
+    if enlarges or frame.layout == "nchw":
         x = ops.transpose(x, ops.constant(np.array([0, 3, 1, 2])))
+    if enlarges:  # A x Bᵀ, as in networks of our own
+        sides = zip(preprocess.stored, preprocess.size, strict=True)
+        rows, columns = (ops.constant(enlargement(*side, preprocess.kernel).astype(np.float32)) for side in sides)
+        x = ops.matmul(ops.matmul(rows, x, False, False), columns, False, True)
+    if enlarges and frame.layout == "nhwc":
+        x = ops.transpose(x, ops.constant(np.array([0, 2, 3, 1])))
     return images, x
 
 
 def _gives(images: Any, answer: Any, frame: Framing, said: str) -> str:
     """Probabilities or logits; what was told is checked against answers to drawn images, so far as it can be."""
-    graph = ov.Model([ops.result(answer)], [images], "asked")
     probe = drawn_images(4, *frame.preprocess.stored, seed=30)
     try:
+        graph = ov.Model([ops.result(answer)], [images], "asked")
         compiled = engine.core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found = compiled({0: probe})[0].copy()
         alone = np.concatenate([compiled({0: probe[i : i + 1]})[0].copy() for i in range(len(probe))])

@@ -40,6 +40,7 @@ def import_onnx(
     split: str = "test",
     licence: str = UNKNOWN,
     overwrite: bool = False,
+    unknown_as_wrong: bool = False,
 ) -> Path:
     """Write a model directory of an ONNX network, or with ``data`` a run that holds it and is judged on that data.
 
@@ -52,6 +53,7 @@ def import_onnx(
         data, split: what to judge it on; the run can be compared with others and reported on.
         licence: of the weights, if you know it.
         overwrite: replace a run that is there.
+        unknown_as_wrong: images of classes that the network does not know count as mistakes.
 
     Returns:
         The model directory.
@@ -80,7 +82,7 @@ def import_onnx(
         return out
     with Run.create(out, overwrite) as run:
         _write(run.model_folder, graph, foreign, card)
-        _judge(run, data, split, card)
+        _judge(run, data, split, card, unknown_as_wrong)
     return run.model_folder
 
 
@@ -133,13 +135,13 @@ def _card(path: Path, foreign: Foreign, classes: Sequence[str], frame: Framing, 
     )
 
 
-def _judge(run: Run, data: str | Path, split: str, card: Mapping[str, Any]) -> None:
+def _judge(run: Run, data: str | Path, split: str, card: Mapping[str, Any], unknown_as_wrong: bool) -> None:
     """Predictions and scores of a split, as a run of ours has them."""
     from frostline.judge import rows_to_judge
     from frostline.speed import speed_of
 
     predictor = Predictor(run.model_folder)
-    images, about = rows_to_judge(predictor, data, split)
+    images, about = rows_to_judge(predictor, data, split, unknown_as_wrong=unknown_as_wrong)
     with run.timing("test"):
         predictions = predictor.judge(images)
     scores = score(predictions)
@@ -179,7 +181,10 @@ def read_classes(given: str) -> list[str]:
     """Names from a file (a line each, or a JSON list), or from "a,b,c"; a ``UserError`` where two are the same or none is there."""
     path = Path(given)
     if "," not in given and path.is_file():
-        text = path.read_text("utf-8")
+        try:
+            text = path.read_text("utf-8-sig")  # editors on Windows begin a file with a mark that is no letter of the first class
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8.", received=str(error), hint="save it as UTF-8") from error
         names = _json_names(text, path) if path.suffix == ".json" else text.splitlines()
     else:
         names = given.split(",")

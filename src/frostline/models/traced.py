@@ -95,7 +95,7 @@ class Traced:
             stages = {name.partition("_block")[0]: timm for name, timm in by_keras.items() if name.startswith("conv")}
             path = (by_keras | stages).get(where, where)
         if (found := self._first(path)) is None:
-            known = list(dict.fromkeys(short_path(boundary.path) for boundary in self.boundaries if boundary.path))
+            known = self._known()
             raise UserError(
                 f"The network has nothing called '{where}'.",
                 expected="head, all, a stage's index, last:N, or one of " + ", ".join(known),
@@ -105,12 +105,16 @@ class Traced:
         return found, said
 
     def _first(self, path: str) -> int | None:
+        """The first operation of the module with this path, or else of any whose path has this as a part of it."""
         wanted = path.split(".") if path else ["(nothing)"]
+        inside = None
         for index, node in enumerate(self.nodes):
             parts = self.paths[node].split(".")
-            if any(parts[i : i + len(wanted)] == wanted for i in range(len(parts))):
+            if parts[: len(wanted)] == wanted:
                 return index
-        return None
+            if inside is None and any(parts[i : i + len(wanted)] == wanted for i in range(1, len(parts))):
+                inside = index
+        return inside
 
     def _stage(self, stage: int) -> int:
         modules = [entry["module"] for entry in self.network.feature_info]
@@ -119,8 +123,17 @@ class Traced:
         if stage == 0:
             return self.boundaries[0].index + 1
         before = modules[stage - 1].split(".")
-        ends = [index for index, node in enumerate(self.nodes) if self.paths[node].split(".")[: len(before)] == before]
+        ends = [index for index, node in enumerate(self.nodes[:-1]) if self.paths[node].split(".")[: len(before)] == before]
+        if not modules[stage - 1] or not ends:  # timm names modules here that some networks do not have
+            raise UserError(
+                f"Where stage {stage} of this network begins cannot be told.",
+                expected="head, all, or one of " + ", ".join(self._known()),
+                received=str(stage),
+            )
         return ends[-1] + 1
+
+    def _known(self) -> list[str]:
+        return list(dict.fromkeys(short_path(boundary.path) for boundary in self.boundaries if boundary.path))
 
     def _last(self, where: str, backbone: str) -> tuple[str, str]:
         """The path of the earliest block from which at most N Keras layers follow, or of the last block that Keras names."""

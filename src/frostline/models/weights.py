@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from frostline import inside
 from frostline.errors import UserError
@@ -188,6 +189,9 @@ def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Seq
         given = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
+    if hasattr(network, "pre_logits"):  # the dense top of timm's VGG, which FeatureNetwork leaves out
+        network.pre_logits = nn.Identity()
+        given = {key: value for key, value in given.items() if not key.startswith("pre_logits.")}
     wanted = network.state_dict()
     heads = [classifier] if isinstance(classifier, str) else list(classifier)
     dropped = [key for key in given if any(head and key.startswith(f"{head}.") for head in heads) and key not in wanted]
@@ -206,7 +210,9 @@ def _fill(network: Any, path: Path, classifier: str | Sequence[str], excuse: Seq
             f"The weights in {path} do not fit the network.",
             expected=f"exactly its {len(wanted) - len(counters)} tensors",
             received="\n    ".join(_list(title, names) for title, names in differences.items()),
-            hint="the right weights, or --set excuse=NAME,NAME for those that may differ",
+            hint="the right weights, or --set excuse=NAME,NAME for those that may differ"
+            if missing or unexpected
+            else "the right weights; of a network that is built for one size of images, leave image_size out",
         )
     network.load_state_dict({key: value for key, value in given.items() if key in wanted}, strict=False)
     absent, unused = sorted(set(wanted) - set(given) - counters), sorted(set(given) - set(wanted))

@@ -102,7 +102,8 @@ def _body(facts: Facts, best: Judged) -> Iterator[str]:
     yield from ("## Model", "", f"- network: {plain(str(built.get('backbone') or built.get('network') or DASH))}")
     yield f"- weights from: {plain(str(built.get('weights', DASH)))}"
     if teacher := best.training.get("teacher"):
-        yield f"- taught by: {plain(str(teacher['name']))} ({teacher['digest']}), whose answers took the place of labels"
+        mixed = f"; {teacher['mixtures']:,} mixtures of the images were shown too" if teacher.get("mixtures") else ""
+        yield f"- taught by: {plain(str(teacher['name']))} ({teacher['digest']}), whose answers took the place of labels{mixed}"
     licences = best.card.get("licences", {})
     weights, data_licence = (plain(str(licences.get(of, UNKNOWN))) for of in ("weights", "data"))
     yield f"- licence of the weights: {weights}; of the data: {data_licence}"

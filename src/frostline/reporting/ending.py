@@ -163,8 +163,12 @@ def limits(facts: Facts) -> Section:
         "The intervals are about images drawn like these. Other cameras, places or years are other data: judge on them first.",
         "A model answers with one of its classes whatever it is shown; images of none of them are not noticed.",
     ]
-    seeds = sorted({str(run.settings.get("seed", "not recorded")) for run in facts.runs})
-    said.append(f"Each model was trained once (seed {listed(seeds)}): how much another seed would change is not in these figures.")
+    seeds = sorted(
+        {str(run.settings.get("seed", "not recorded")) for run in facts.runs if run.architecture.get("kind") != "imported"}
+    )
+    if seeds:
+        which = f"Each model was trained once (seed {listed(seeds)})"
+        said.append(f"{which}: how much another seed would change is not in these figures.")
     rare = [row["class"] for row in best.scores[facts.split]["per_class"] if row["support"] < 30]
     if rare:
         said.append(f"Figures of single classes are rough: {listed(rare, 8)} have fewer than 30 {facts.split} images.")

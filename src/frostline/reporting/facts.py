@@ -16,7 +16,7 @@ from frostline.compare import curves, distinct, pairs, stated, table
 from frostline.errors import UserError
 from frostline.files import digest_json
 from frostline.layers import blocks, weight_shapes
-from frostline.metrics import score
+from frostline.metrics import counts, score
 from frostline.paired import ordered
 from frostline.predictions import Predictions
 from frostline.reporting import inspected
@@ -205,7 +205,7 @@ def _judged(run: Run, row: Record, curve: list[tuple[float, float]]) -> Judged:
         card=card,
         history=run.history(),
         predictions=predictions,
-        scores={split: score(judged) for split, judged in predictions.items()},
+        scores={split: {**score(judged), "confusion": counts(judged)} for split, judged in predictions.items()},
         blocks=_blocks(run, card),
         row=row,
         curve=curve,
@@ -255,9 +255,9 @@ def all_wrong(runs: Sequence[Judged], split: str) -> list[tuple[str, str, str, i
     sets = [ordered(run.predictions[split]) for run in runs]
     first, rows = sets[0], np.flatnonzero(~np.any([p.correct for p in sets], axis=0))
     found = []
-    answers = [p.predicted for p in sets]
+    answers = [(p.classes, p.predicted) for p in sets]  # models may order their classes differently, or know more of them
     for row in rows.tolist():
-        said = [first.classes[predicted[row]] for predicted in answers]
+        said = [classes[predicted[row]] for classes, predicted in answers]
         most = max(sorted(set(said)), key=said.count)
         truth = first.classes[first.labels[row]] if first.labels[row] >= 0 else "an unknown class"
         found.append((str(first.ids[row]), truth, most, said.count(most)))
@@ -266,7 +266,7 @@ def all_wrong(runs: Sequence[Judged], split: str) -> list[tuple[str, str, str, i
 
 def counts_matrix(scores: Record) -> NDArray[np.int64]:
     """(K, K) of a record of scores."""
-    return np.array(scores["confusion"], np.int64)
+    return np.asarray(scores["confusion"], np.int64)
 
 
 def tells(record: Mapping[str, Any], *keys: str) -> Any:

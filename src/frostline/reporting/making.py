@@ -77,11 +77,15 @@ def _layers(run: Judged) -> list[Block]:
         state = DASH if trained is None else words[trained > 0] if trained in (0, block["parameters"]) else f"{trained:,} trained"
         rows.append((block["name"], block["holds"], f"{block['parameters']:,}", state))
     total = sum(block["parameters"] for block in run.blocks)
-    rows.append(("all", "", f"{total:,}", or_dash(run.architecture.get("trainable_parameters"), "{:,} trained".format)))
+    imported = run.architecture.get("kind") == "imported"
+    trained = None if imported else run.architecture.get("trainable_parameters")
+    rows.append(("all", "", f"{total:,}", or_dash(trained, "{:,} trained".format)))
     blocks: list[Block] = [
         table(f"Layers of {run.label}, from the input to the output", ("block", "holds", "parameters", "state"), rows)
     ]
-    if "blocks" not in run.record:
+    if imported:
+        blocks.append(Text("How an imported network was trained is not known here: its layers stand in the order of its file."))
+    elif "blocks" not in run.record:
         blocks.append(Text("This run is older than the record of its layers: they stand in the order that their names tell."))
     return blocks
 
@@ -94,6 +98,7 @@ def training(facts: Facts) -> Section:
     teachers = [run.training.get("teacher") or {} for run in facts.runs]
     rows.append(("taught by", *(f"{each['name']} ({each['digest'][:8]})" if each else DASH for each in teachers)))
     rows.append(("temperature of its answers", *(number(each.get("temperature"), "g") for each in teachers)))
+    rows.append(("mixtures of images that it was asked of", *(number(each.get("mixtures"), ",d") for each in teachers)))
     rows.append(("it agrees with the labels", *(percent(each.get("agrees_with_labels")) for each in teachers)))
     rows.append(("l2, chosen", *(or_dash(run.training.get("l2")) for run in facts.runs)))
     rows.append(("temperature, fitted", *(number(run.card.get("temperature"), ".3f") for run in facts.runs)))
