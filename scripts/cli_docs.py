@@ -72,14 +72,16 @@ def shown(value: Any) -> str:
 
 def option(part: Any) -> str:
     """How an option is written."""
-    return part.opts[-1] if part.is_flag else f"{part.opts[-1]} {part.opts[-1].lstrip('-').upper()}"
+    if part.is_flag:
+        return " / ".join([part.opts[-1], *part.secondary_opts[-1:]])
+    return f"{part.opts[-1]} {part.opts[-1].lstrip('-').upper()}"
 
 
 def default(part: Any) -> str:
     """What an option is when it is not given."""
     if part.required:
         return "required"
-    return "" if part.default in (None, False) else f"`{part.default}`"
+    return "" if part.default in (None, False, "") else f"`{part.default}`"
 
 
 if __name__ == "__main__":

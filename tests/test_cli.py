@@ -556,3 +556,25 @@ def test_cache_is_shown_and_cleared(run, cache_folder):
 def test_the_module_is_the_program():
     ran = subprocess.check_output([sys.executable, "-m", "frostline", "--version"], text=True)
     assert ran == f"frostline {frostline.__version__}\n"
+
+
+def test_a_home_that_nobody_has(run):
+    code, _, err = run("inspect", "~nobody-of-this-name/photos")
+    assert (code, "Nobody knows where that home folder is." in err) == (2, True)
+
+
+def test_pictures_of_runs_are_pngs(run, tmp_path):
+    code, _, err = run("compare", finished_run(tmp_path / "a", 3), "--plot", "time", "--output", tmp_path / "plot.svg")
+    assert (code, "ends in .png" in err) == (2, True)
+    assert not (tmp_path / "plot.svg").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_terminal_has_no_letters_for(tmp_path, encoding):
+    folders = [finished_run(tmp_path / name, hits) for name, hits in (("猫", 3), ("b", 4))]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-m", "frostline", "compare", *map(str, folders), *options]
+        done = subprocess.run(command, capture_output=True, env=environment, check=True)
+        assert b"\\u732b" in done.stdout
+    assert json.loads(done.stdout)["runs"][0]["name"] in ("猫", "b")

@@ -225,3 +225,16 @@ def test_what_others_state_stands_beside_runs_on_the_same_data_and_says_so(tmp_p
     line = next(line for line in text.getvalue().splitlines() if "fine-tuned (D)" in line)
     assert [cell.strip() for cell in line.split("│")[2:7]] == ["stated", "90.24 %", "–", "–", "0.3300"]
     assert compare.stated([other]) == []
+
+
+def test_models_that_order_their_classes_differently_were_judged_on_the_same_images(tmp_path):
+    ids, labels, digests = np.array(["a", "b"]), np.array([0, 1]), np.array([b"1", b"2"], "S16")
+    runs = []
+    for name, classes, truth in (("one", ("cat", "dog"), labels), ("two", ("dog", "cat", "fox"), 1 - labels)):
+        with Run.create(tmp_path / name) as made:
+            p = np.full((2, len(classes)), 0.4 / (len(classes) - 1), np.float32)
+            p[:, 0] = 0.6
+            made.write_predictions("test", Predictions(ids, truth, p, classes, digests))
+            made.finish({})
+        runs.append(Run.open(tmp_path / name))
+    assert compare.on_the_same_images(runs)

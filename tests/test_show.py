@@ -117,3 +117,14 @@ def test_seeds_say_how_many_images_each_was_judged_on(n, said, tmp_path, capsys)
     each = {"values": [0.5, 0.7], "mean": 0.6, "interval": [0.4, 0.8], "standard_deviation": 0.14}
     show.spread({"seeds": [3, 4], "n": n, "accuracy": each, "macro_f1": each}, tmp_path)
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_tables_keep_their_figures_in_a_narrow_terminal(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "30")
+    show.scores(score(predictions(["a class of a long name", "other"], [0, 0, 0, 1], [0, 0, 1, 1])))
+    rows = [{"trial": 1, "state": "complete", "validation_accuracy": 0.9123, "lr": 0.000353, "train_from": "block_7_expand"}]
+    show.trials(rows, tmp_path, "photos", "")
+    printed = capsys.readouterr().out
+    assert row(printed, "a class of a long name") == ["a class of a long name", "1.000", "0.667", "0.800", "3"]
+    assert row(printed, "1") == ["1", "complete", "0.9123", "0.000353", "block_7_expand"]
+    assert "…" not in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -115,6 +116,8 @@ def _of_the_cache(path: str) -> bool:
 
 def main() -> Any:
     """Run a command; a user's mistake, and a place that the system refuses, is said without a traceback and gives exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names have letters that a terminal may not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="frostline")
     except UserError as error:
@@ -125,6 +128,11 @@ def main() -> Any:
             raise
         hint = f"pip install 'frostline[{'serve' if package in SERVING else 'train'}]'"
         _fail(UserError(f"This needs {package}, which the base install leaves out.", hint=hint))
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # Path.expanduser of an account that there is not, or of one without a folder
+            raise
+        hint = "write the path out; FROSTLINE_HOME says where the cache is to be"
+        _fail(UserError("Nobody knows where that home folder is.", received=str(error), hint=hint))
     except OSError as error:
         if (told := _refused(error)) is None:
             raise

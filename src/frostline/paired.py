@@ -25,7 +25,7 @@ def paired(name_a: str, a: Predictions, name_b: str, b: Predictions) -> dict[str
         UserError: they were not judged on the same images with the same truth.
     """
     a, b = ordered(a), ordered(b)
-    if reason := _difference_of_rows(a, b):
+    if reason := difference_of_rows(a, b):
         hint = "judge both with 'frostline evaluate' on the same data and split"
         raise UserError(f"{name_a} and {name_b} cannot be compared: {reason}.", expected="the same images and truth", hint=hint)
     only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
@@ -40,7 +40,7 @@ def ordered(p: Predictions) -> Predictions:
     return Predictions(p.ids[order], p.labels[order], p.probabilities[order], p.classes, p.digests[order])
 
 
-def _difference_of_rows(a: Predictions, b: Predictions) -> str:
+def difference_of_rows(a: Predictions, b: Predictions) -> str:
     """Why rows in order of their ids are not the same images with the same truth; empty when they are."""
     if len(a) != len(b):
         return f"one has {len(a)} rows, the other {len(b)}"

@@ -21,9 +21,15 @@ from frostline.runs import PLOTS, SETTINGS, Run
 _STYLE: Any = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 console = Console(**_STYLE)
 
-#: Of a table of runs, in characters.
+#: Of a table, in characters.
 MOST_COLUMNS = 1000
 MIB = 2**20
+
+
+def print_table(table: Table) -> None:
+    """A table with all that stands in it: in a narrower terminal its lines wrap, rather than lose their ends."""
+    needed = Measurement.get(console, console.options.update(width=MOST_COLUMNS), table).maximum
+    Console(**_STYLE, width=max(console.width, needed)).print(table)
 
 
 def finished(run: Run, data: str) -> None:
@@ -97,7 +103,7 @@ def spread(summary: Mapping[str, Any], folder: Path) -> None:
     table.add_row("95 % interval", *(f"{_share(each['interval'][0])} to {_share(each['interval'][1])}" for each in both))
     table.add_row("standard deviation", *(f"{100 * each['standard_deviation']:.2f}" for each in both))
     console.print()
-    console.print(table)
+    print_table(table)
     console.print(f"The runs are in {folder}, the figures in {folder / 'seeds.json'}.")
 
 
@@ -112,7 +118,7 @@ def trials(rows: Iterable[Mapping[str, Any]], folder: Path, data: str, recipe: s
             *(f"{value:.4g}" if isinstance(value, float) else str(value if value is not None else "") for value in row.values())
         )
     console.print()
-    console.print(table)
+    print_table(table)
     console.print(f"All of them: {folder / 'trials.csv'}, and as a picture {folder / 'trials.png'}.")
     console.print("Type next:")
     named = f" --recipe {recipe}" if recipe else ""
@@ -135,7 +141,7 @@ def scores(record: Mapping[str, Any]) -> None:
     for name in ("macro", "weighted"):
         row = record[name]
         table.add_row(f"{name} average", *(_share(row[key]) for key in ("precision", "recall", "f1")), f"{record['n']:,}")
-    console.print(table)
+    print_table(table)
     if len(shown) < len(record["per_class"]):
         console.print(f"The {len(shown)} weakest of {len(record['per_class'])} classes.")
     if record.get("log_loss") is not None:
@@ -153,7 +159,7 @@ def inspection(record: Mapping[str, Any], folder: Path) -> None:
         ordered = sorted(split["classes"].items(), key=lambda item: item[1])
         ends = [f"{label}: {count:,}" for label, count in (ordered[0], ordered[-1])] if ordered else ["–", "–"]
         table.add_row(name, f"{split['images']:,}", f"{len(ordered):,}", *ends)
-    console.print(table)
+    print_table(table)
     for name, split in record["splits"].items():
         files = f", in files of {ranging(split['bytes'], size)}" if split["bytes"] else ""
         console.print(f"{name}: images {ranging(split['width'])} px wide and {ranging(split['height'])} px high{files}.")
@@ -204,7 +210,7 @@ def shift(record: Mapping[str, Any], folder: Path) -> None:
         table.add_row(name, *(f"{100 * each:.1f}" for each in (*accuracies, record["by_corruption"][name])))
     table.add_section()
     table.add_row("mean", *(f"{100 * each:.1f}" for each in (*record["by_severity"], record["mean_corrupted"])))
-    console.print(table)
+    print_table(table)
     for name, (clean_there, corrupted) in record["stated"].items():
         before = "" if clean_there is None else f", {clean_there:.1%} on images as they are"
         console.print(f"Stated for CIFAR-10-C: {name}: {corrupted:.1%}{before}.")
@@ -242,9 +248,6 @@ def comparison(rows: Iterable[Mapping[str, Any]], tests: Iterable[Mapping[str, A
     """The table of runs, and a sentence for each pair."""
     from frostline.compare import render
 
-    shown = render(list(rows))
-    # in a narrower terminal its lines wrap, rather than lose their ends
-    needed = Measurement.get(console, console.options.update(width=MOST_COLUMNS), shown).maximum
-    Console(**_STYLE, width=max(console.width, needed)).print(shown)
+    print_table(render(list(rows)))
     for test in tests:
         console.print(test["verdict"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from frostline.show import MIB, console
+from frostline.show import MIB, console, print_table
 
 
 def recipes() -> None:
@@ -29,7 +29,7 @@ def models() -> None:
     for name, row in BACKBONES.items():
         table.add_row(name, row.timm, f"{row.photos} px", f"{row.arrays} px")
     table.add_row("cifar-fast", "inside the package", "32 px", "32 px")
-    console.print(table)
+    print_table(table)
     console.print(f"Any other: --set backbone=timm:NAME\nFrom scratch: {', '.join(NETWORKS)} (--set network=NAME)")
 
 
@@ -43,7 +43,7 @@ def cache() -> None:
         key = entry["key"]
         cells = (key.get(name, "?") for name in ("network", "view", "precision"))
         table.add_row(*map(str, cells), f"{entry['rows']:,}", f"{entry['bytes'] / MIB:,.1f}")
-    console.print(table)
+    print_table(table)
     console.print(f"{sum(entry['bytes'] for entry in found) / MIB:,.1f} MiB of features in {features_folder()}.")
     console.print(
         f"{_size(graphs_folder()) / MIB:,.1f} MiB of compiled graphs in {graphs_folder()}.\n'frostline cache --clear' deletes both."

@@ -283,3 +283,19 @@ def test_a_list_is_not_read_twice(photos, monkeypatch):
     with batch._shown(Asked(items, 1, None, "csv", counted=False)) as bar:
         bar.advance()
     assert "count" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_image_without_an_answer_is_a_row_with_that_reason(tmp_path, predictor, monkeypatch):
+    png(tmp_path / "a.png", (9, 9, 9))
+    monkeypatch.setattr(Predictor, "stored", lambda self, blocks: (np.full((len(b), 3), np.nan, np.float32) for b in blocks))
+    assert [row.error for row in predict_files(predictor, [tmp_path], 1)] == ["the model has no answer for this image"]
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path, predictor):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    png(tmp_path / "a.png", (9, 9, 9))
+    asked = Asked(lambda: listed([str(tmp_path / "a.png")]), 1, None, "csv")
+    with pytest.raises(UserError, match="is not a file"):
+        predict_to(predictor, asked, pipe)
+    assert pipe.is_fifo()

@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from frostline.decode import BadImage
-from frostline.predicting.listing import image_files, in_order, listed
+from frostline.errors import UserError
+from frostline.predicting.listing import check_not_among, image_files, in_order, listed
 
 
 def touched(root, *names):
@@ -138,3 +139,13 @@ def test_a_pattern_follows_no_link_back_to_its_own_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert [item.name for item in listed(["**/*.png"])] == wanted
     assert [item.name for item in listed(["sub/**/*.png"])] == wanted[1:]
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    photo, rows = tmp_path / "a.jpg", tmp_path / "rows.csv"
+    photo.write_bytes(b"photo")
+    check_not_among(rows, ["-", str(photo), str(tmp_path / "*.jpg")])
+    (tmp_path / "same.csv").symlink_to(photo)
+    for output in (photo, tmp_path / "same.csv"):
+        with pytest.raises(UserError, match="is to be read"):
+            check_not_among(output, ["-", str(tmp_path), str(photo)])

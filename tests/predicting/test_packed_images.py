@@ -1,5 +1,6 @@
 """Archives are read image by image, and whatever is wrong with them is a row with its reason."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -139,7 +140,7 @@ def test_names_that_lead_elsewhere_are_only_names(tmp_path):
 def test_a_tar_of_any_length_is_not_remembered(tmp_path):
     path = tarred(tmp_path / "x.tar", {f"{number}.png": b"x" for number in range(50)})
     with tarfile.open(path, "r|") as tar:
-        for _ in packed_images._entries(path, tar):
+        for _ in packed_images._entries(path, tar, path.stat().st_size):
             assert len(tar.getmembers() if tar._loaded else vars(tar)["members"]) <= 1
 
 
@@ -148,3 +149,36 @@ def test_what_unpacks_without_a_limit_is_not_unpacked(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
         archive.writestr("a.png", bytes(1 << 20))
     assert reasons(tmp_path / "x.zip") == {"x.zip/a.png": "compressed in a way that is not read: neither stored nor deflated"}
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz"])
+@pytest.mark.parametrize("inner", ["a.jpg", "notes.txt"])
+def test_a_member_that_claims_to_be_longer_than_its_archive_ends_it(tmp_path, monkeypatch, name, inner):
+    monkeypatch.setattr(packed_images, "GIB", 1 << 20)
+    entry = tarfile.TarInfo(inner)
+    entry.size = 2**60
+    data = entry.tobuf(tarfile.GNU_FORMAT) + b"\0" * 1024
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name == "x.tgz" else data)
+    found = reasons(path)
+    assert found.pop(name) == "damaged or cut short: a member that is longer than the archive"
+    assert [(member, reason.split(":")[0]) for member, reason in found.items()] == (
+        [(f"{name}/a.jpg", "over-large")] if inner == "a.jpg" else []
+    )
+
+
+def test_a_member_with_holes_ends_no_archive(tmp_path):
+    sparse = tarfile.TarInfo("disk.png")
+    sparse.type, sparse.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(sparse.tobuf(tarfile.GNU_FORMAT))
+    head[386:410] = b"%011o\0%011o\0" % (0, 512)  # the one part that is not a hole
+    head[483:495] = b"%011o\0" % (50 * 2**20)  # how long it is with its holes
+    head[148:156] = b"        "
+    head[148:156] = b"%06o\0 " % sum(head)
+    plain = tarred(tmp_path / "plain.tar", {"b.png": IMAGES["a.png"]}).read_bytes()
+    path = tmp_path / "x.tar"
+    path.write_bytes(bytes(head) + bytes(512) + plain)
+    found = list(members(path))
+    assert [item.name.rpartition("/")[2] for item in found] == ["disk.png", "b.png"]
+    assert reasons(path) == {"x.tar/disk.png": "not a regular file"}
+    assert found[1].encoded() == IMAGES["a.png"]

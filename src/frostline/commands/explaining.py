@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from frostline.commands.options import DATA_HELP, Json, PrecisionOption
+from frostline.commands.options import DATA_HELP, Json, PrecisionOption, print_json
 
 
 def explain(
@@ -43,13 +42,13 @@ def explain(
     check_place((out if out.exists() else out.parent) / "explain.json")  # a folder is made once there is something for it
     if gallery:
         record = make_galleries(model, data, split or "test", count or 24, out)
-        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.galleries(record, out)
+        print_json(record) if json else show.galleries(record, out)
         return
     predictor = Predictor(model, precision or "auto")
     if name is not None:
         explaining.class_number(predictor.classes, name)
     near = explaining.near_training_images(predictor, model, data) if neighbours else None
     record, failed = explaining.explain_files(explaining.Explainer(predictor, method, near), images or [], name, out, neighbours)
-    typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.explanations(record, out)
+    print_json(record) if json else show.explanations(record, out)
     if failed:
         raise typer.Exit(1)

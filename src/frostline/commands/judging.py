@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from frostline.commands.options import Data, Json, PrecisionOption, Strict, Unknown
+from frostline.commands.options import Data, Json, PrecisionOption, Strict, Unknown, print_json
 
 
 def evaluate(
@@ -53,13 +52,13 @@ def evaluate(
         folder = out or Path("shift")
         record = judge_shift(model, data, split, most=most or 0, **options)
         keep(record, folder)
-        typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.shift(record, folder)
+        print_json(record) if json else show.shift(record, folder)
         return
     predictions, scores = judge(model, data, split, wanted=wanted, sets=sets, **options)
     if save is not None:
         predictions.save(save)
     if json:
-        typer.echo(json_module.dumps(scores, ensure_ascii=False))
+        print_json(scores)
     else:
         show.scores(scores)
         show.reached(scores)
@@ -99,7 +98,7 @@ def inspect(
     source = load_source(data, strict=strict, training=False)
     record = audit.inspect(source) if settings is None else features.inspect(source, settings)
     audit.keep(record, source, out)
-    typer.echo(json_module.dumps(record, ensure_ascii=False)) if json else show.inspection(record, out)
+    print_json(record) if json else show.inspection(record, out)
 
 
 def compare(
@@ -114,11 +113,14 @@ def compare(
     """Compare finished runs on the same test images: a table, and a paired test for each two."""
     from frostline import show
     from frostline.compare import distinct, on_the_same_images, pairs, stated, table, tested
+    from frostline.errors import UserError
     from frostline.files import check_place
     from frostline.progress import say
     from frostline.runs import Run
 
     if plot is not None:
+        if output.suffix.lower() != ".png":
+            raise UserError("Pictures are PNGs.", expected="a name that ends in .png", received=str(output))
         check_place(output)
     opened = [Run.open(folder) for folder in runs]
     distinct(opened)
@@ -131,7 +133,7 @@ def compare(
     rows, tests = table(judged), pairs(judged) if together else []
     known = stated(opened)
     if json:
-        typer.echo(json_module.dumps({"runs": rows, "stated": known, "pairs": tests}))
+        print_json({"runs": rows, "stated": known, "pairs": tests})
     else:
         show.comparison([*rows, *known], tests)
     if plot is not None:

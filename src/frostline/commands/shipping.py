@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from frostline.commands.options import DATA_HELP, Json
+from frostline.commands.options import DATA_HELP, Json, Unknown, print_json
 
 Forms = Literal["onnx", "openvino", "int8", "torch", "litert", "timm", "zip"]
 
@@ -37,7 +36,7 @@ def export(
     limits = {"max_loss": max_loss, "min_gain": min_gain}
     place, record = write(model, to, out, data=data, split=split, overwrite=overwrite, calibration=calibration, **limits)
     if json:
-        typer.echo(json_module.dumps({"out": str(place), **record}, ensure_ascii=False))
+        print_json({"out": str(place), **record})
         return
     say_int8(record) if to == "int8" else say_parity(record)
     say(f"Written: {place}")
@@ -64,6 +63,7 @@ def import_(
     licence: Annotated[str, typer.Option(help="Of its weights, for the card.")] = "unknown",
     data: Annotated[str | None, typer.Option(help=f"Judge it on this and write a run: {DATA_HELP}.")] = None,
     split: Annotated[str, typer.Option(help="Of the data: test.")] = "test",
+    unknown_as_wrong: Unknown = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --data: replace the run in --out, once judged.")] = False,
 ) -> None:
     """Make a model directory of anyone's ONNX network: it predicts, is judged, compared, reported on and served like your own."""
@@ -83,4 +83,5 @@ def import_(
         split=split,
         licence=licence,
         overwrite=overwrite,
+        unknown_as_wrong=unknown_as_wrong,
     )

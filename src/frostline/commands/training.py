@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frostline.commands.options import DATA_HELP, Data, Json, PrecisionOption, Strict, Unknown
+from frostline.commands.options import DATA_HELP, Data, Json, PrecisionOption, Strict, Unknown, print_json
 
 if TYPE_CHECKING:
     from frostline.config import Settings
@@ -140,6 +139,4 @@ def tune(
     asked = {**({"weights": weights} if weights else {}), **({"train_from": places[0]} if places else {})}
     settings = choosing.settings_from(recipe, config, set_ or [], asked, data)
     rows = tuning.tune(experiment.load_data(data, settings), settings, names, places, trials, out)
-    typer.echo(json_module.dumps(rows)) if json else show.trials(
-        rows, out, data, settings.recipe if settings.recipe in RECIPES else ""
-    )
+    print_json(rows) if json else show.trials(rows, out, data, settings.recipe if settings.recipe in RECIPES else "")

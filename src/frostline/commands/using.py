@@ -47,7 +47,7 @@ def predict(
     """Classify images with a saved model; exit code 1 if some could not be read."""
     from frostline.inside import MODEL
     from frostline.predicting.batch import Asked, answered
-    from frostline.predicting.listing import LIST, listed
+    from frostline.predicting.listing import LIST, check_not_among, listed
     from frostline.predicting.row_formats import form_of
     from frostline.progress import say
     from frostline.serve.predictor import Predictor
@@ -57,6 +57,8 @@ def predict(
         raise typer.BadParameter("--resume continues an --output; there is none.")
     if model is None:
         say("Model: the classifier inside, for CIFAR-10's ten classes; --model RUN is for your own.")
+    if output is not None:
+        check_not_among(output, paths)
     predictor = Predictor(model or MODEL, precision or "auto")
     sure_from = predictor.card.sure_from if sure is None else sure
     promise = None if sets is None else predictor.promise(sets)

@@ -26,7 +26,7 @@ from frostline.predicting.listing import listed
 from frostline.predicting.resuming import RESUMABLE, Unfinished
 from frostline.predicting.row_formats import PARQUET, Counter, Row, write_parquet, write_text
 from frostline.progress import Stage, say, stage
-from frostline.serve.answers import best_classes, is_sure, set_of
+from frostline.serve.answers import NO_ANSWER, best_classes, is_answer, is_sure, set_of
 from frostline.serve.predictor import Predictor
 from frostline.stored import read_stored
 
@@ -94,6 +94,9 @@ class _Block:
                 yield Row(name, error=error)
                 continue
             p = next(found)
+            if not is_answer(p):
+                yield Row(name, error=NO_ANSWER)
+                continue
             yield Row(name, best_classes(p, classes, top), "", is_sure(p, sure_from), set_of(p, classes, promise))
 
 

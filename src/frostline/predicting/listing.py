@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from frostline.data.rows import shown
 from frostline.decode import BadImage
+from frostline.errors import UserError
 from frostline.predicting.items import Item, is_image_name, left_aside
 from frostline.predicting.packed_images import is_archive, members
 
@@ -45,6 +46,23 @@ def listed(paths: Iterable[str], *, recursive: bool = True, stdin: BinaryIO | No
             yield from _fitting(path, recursive)
         else:
             yield from _of(Path(path), recursive)
+
+
+def check_not_among(output: Path, paths: Iterable[str]) -> None:
+    """See that none of the files named is the one that is to be written: it would be replaced by what is said of it.
+
+    Raises:
+        UserError: one is.
+    """
+    if not output.is_file():
+        return
+    for path in paths:
+        if path != LIST and os.path.isfile(path) and os.path.samefile(path, output):  # noqa: PTH113, PTH121 - as above
+            raise UserError(
+                f"{output} is an image, or a list, that is to be read.",
+                expected="another file to write to",
+                received=f"--output {output}",
+            )
 
 
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:

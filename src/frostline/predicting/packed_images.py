@@ -75,22 +75,24 @@ def _read_entry(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 def _tarred(path: Path) -> Iterator[Item]:
     if path.name.lower().endswith(".tar"):
         with tarfile.open(path, mode="r|") as tar:
-            yield from _entries(path, tar)
+            yield from _entries(path, tar, path.stat().st_size)
         return
     with gzip.open(path) as stream, tarfile.open(fileobj=_capped(stream, path), mode="r|") as tar:
-        yield from _entries(path, tar)
+        yield from _entries(path, tar, _most(path))
 
 
 def _capped(stream: gzip.GzipFile, path: Path) -> IO[bytes]:
     return Capped(stream, _most(path))  # type: ignore[return-value]
 
 
-def _entries(path: Path, tar: tarfile.TarFile) -> Iterator[Item]:
+def _entries(path: Path, tar: tarfile.TarFile, most: int) -> Iterator[Item]:
+    """The images; ``most``: bytes that the archive can have, unpacked."""
     while (entry := tar.next()) is not None:
         vars(tar)["members"].clear()  # it would remember them all
-        if entry.isdir() or not is_image_name(entry.name):
-            continue
-        yield Item(f"{shown(path)}/{shown(entry.name)}", _read_member(tar, entry))
+        if not entry.isdir() and is_image_name(entry.name):
+            yield Item(f"{shown(path)}/{shown(entry.name)}", _read_member(tar, entry))
+        if tar.offset > most + tarfile.RECORDSIZE:  # tarfile would look for the next one there, for ever
+            raise tarfile.ReadError("a member that is longer than the archive")
 
 
 def _read_member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes | BadImage:
