@@ -43,6 +43,7 @@ LAYERS = [
     "data.parquet",
     "data.tables",
     "data.sources",
+    "data.units",
     "data.splits",
     "data.edits",
     "data.reading",
@@ -54,6 +55,7 @@ LAYERS = [
     "data.order",
     "data.batches",
     "data.mixing",
+    "data.mixtures",
     # predictions, scores and the record of a run: all from saved values
     "predictions",
     "picked",

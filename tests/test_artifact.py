@@ -1,5 +1,6 @@
 """A model directory is read whole and unchanged or not at all, whatever was done to it."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import stat
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from toymodel import CLASSES, probabilities, write_toy
 
 from frostline import artifact, engine
@@ -294,3 +296,18 @@ def test_a_pipe_in_place_of_a_card_does_not_hang(folder):
     os.mkfifo(folder / "model.json")
     with pytest.raises(UserError, match=r"model\.json cannot be read"):
         read_card(folder)
+
+
+@pytest.mark.parametrize("error", [SafetensorError("no room"), RuntimeError("no room"), OSError("12 requested and 3 written")])
+def test_a_disk_that_is_full_is_said_with_the_place(tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("frostline.artifact.save_file", fails)
+    with pytest.raises(type(error), match=r"no room|requested"):  # a fault of ours is no full disk
+        write_toy(tmp_path / "model")
+    monkeypatch.setattr("frostline.artifact.FULL", 2**60)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_toy(tmp_path / "model")
+    assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "model"), errno.ENOSPC)
+    assert not list(tmp_path.iterdir())

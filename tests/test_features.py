@@ -250,3 +250,28 @@ def test_compressed_features_by_hand(power):
     found = compressed(stored, "float16", power)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted[power], rtol=1e-6)
+
+
+class Prompt(Counting):
+    """An engine that answers each block before it takes the next."""
+
+    def run(self, blocks):
+        for block in blocks:
+            self.given += [image.tobytes() for image in block]
+            yield (features_of(block, self.weights),)
+
+
+@pytest.mark.parametrize("engine", [Counting, Prompt])
+@pytest.mark.parametrize("room", [1, 100, 2**26])
+def test_blocks_have_as_many_bytes_and_engines_may_answer_at_once(images, monkeypatch, engine, room):
+    monkeypatch.setattr(features, "BLOCK_BYTES", room)
+    made = engine()
+    caches = [FeatureCache({"view": str(view)}, WIDTH, "float32") for view in range(2)]
+    blocks = list(extract(images, np.arange(N), PREPROCESS, made, caches))
+    assert [len(block.rows) for block in blocks] == ([10] * 5 if room > 100 else [4] * 12 + [2])
+    assert np.concatenate([block.rows for block in blocks]).tolist() == list(range(N))
+    found = np.concatenate([block.features[:, 0] for block in blocks])
+    np.testing.assert_array_equal(found, features_of(images.pixels, made.weights))
+    again = list(extract(images, np.arange(N), PREPROCESS, made, caches))
+    assert len(made.given) == 2 * N
+    np.testing.assert_array_equal(np.concatenate([block.features for block in again])[:, 0], found)

@@ -258,3 +258,11 @@ def test_weighted_rows_are_repeated_rows():
     other.prior = np.log(np.array([0.5, 0.5]))
     wanted = other.fit(0.01, tolerance=1e-9)
     np.testing.assert_allclose(found.logits(x), wanted.logits(x), atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 900), (200, 600)])
+def test_ridge_without_a_penalty_and_with_fewer_rows_than_features(n, d):
+    x, y = drawn(n=n, d=d)
+    head = moments(x, y).ridge(0.0)
+    assert np.isfinite(head.weight).all()
+    assert ((x @ head.weight + head.bias).argmax(1) == y).mean() > 0.9

@@ -250,3 +250,15 @@ def test_scores_that_need_a_true_class_are_of_the_rows_that_have_one() -> None:
     np.testing.assert_array_equal(metrics.roc_auc(more, lost), metrics.roc_auc(p, labels))
     only = metrics.score(predictions([-1, -1], p[:2]))
     assert (only["matthews"], only["brier_score"], only["roc_auc"]) == (None, None, None)
+
+
+def test_of_very_many_classes_the_matrix_is_left_to_the_predictions(monkeypatch):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(6), 50)
+    names = tuple("abcdef")
+    case = Predictions(np.arange(50).astype(str), rng.integers(0, 6, 50), p, names, np.array([b"x" * 16] * 50))
+    whole = metrics.score(case)
+    monkeypatch.setattr(metrics, "MOST_RECORDED", 5)
+    less = metrics.score(case)
+    assert less == {key: value for key, value in whole.items() if not key.startswith("confusion")}
+    assert metrics.counts(case).tolist() == whole["confusion"]

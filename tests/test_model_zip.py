@@ -225,3 +225,11 @@ def test_what_unpacks_without_a_limit(packed, tmp_path, method):
     with pytest.raises(UserError, match="not safe to unpack") as refused:
         unpacked(tmp_path / "x.zip")
     assert "neither stored nor deflated" in refused.value.received
+
+
+def test_what_lies_beside_a_model_is_left_in_its_zip(folder, packed, tmp_path):
+    beside = {"model/README.md": b"#", "model/LICENSE": b"x", "model/.gitattributes": b"x", "__MACOSX/model/._model.json": b"x"}
+    path = written(tmp_path / "whole.zip", [*((f"model/{name}", data) for name, data in entries(packed).items()), *beside.items()])
+    images = drawn_images(5, 8, 8)
+    np.testing.assert_array_equal(Predictor(path).predict(images), Predictor(folder).predict(images))
+    assert {each.name for each in unpacked(path).iterdir()} == set(entries(packed))

@@ -206,3 +206,9 @@ def test_a_run_ended_early_stays_until_the_one_that_goes_on_has_finished(folder:
         fail(folder, lambda run: add_checkpoint(run, "epoch-000002.safetensors"), resume=True)
     assert checkpoints(folder) == {CHECKPOINT, "epoch-000002.safetensors"}
     Run.open(folder / ASIDE).verify()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", '"x"', '{"record": 3}', "{}", "no JSON"])
+def test_another_programs_run_json_is_no_interrupted_run(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert not run_folder.interrupted(tmp_path)

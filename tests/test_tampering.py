@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -260,3 +261,32 @@ def test_the_program_exits_with_2_and_says_why(folder, name, monkeypatch, capsys
     said = capsys.readouterr().err
     assert name in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 9, 9, 3)])
+def test_a_self_test_of_no_images_or_of_others(folder, shape):
+    np.savez(folder / "selftest.npz", images=np.zeros(shape, np.uint8), probabilities=np.zeros((shape[0], 3), np.float32))
+    resign(folder)
+    with pytest.raises(UserError, match="self-test"):
+        Predictor(folder)
+
+
+def test_a_self_test_whose_packing_is_broken(folder):
+    path = folder / "selftest.npz"
+    with np.load(path) as held:
+        np.savez_compressed(path, **{name: held[name] for name in held.files})
+    with zipfile.ZipFile(path) as packed:
+        entry = packed.infolist()[0]
+        begins = entry.header_offset + 30 + len(entry.filename)
+    data = bytearray(path.read_bytes())
+    data[begins : begins + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    resign(folder)
+    with pytest.raises(UserError, match="is no self-test"):
+        Predictor(folder)
+
+
+def test_digests_that_begin_as_a_zip(folder):
+    (folder / "seen.npy").write_bytes(b"PK\3\4 and then nothing")
+    with pytest.raises(UserError, match="no list of digests"):
+        seen_digests(folder)

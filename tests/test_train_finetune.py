@@ -40,6 +40,15 @@ def splits(tmp_path_factory):
     return load_data(root)
 
 
+@pytest.mark.slow
+def test_a_dense_head_is_validated_as_it_is_served(splits, settings, tmp_path):
+    run = train(splits, settings.with_values(head="dense-b", views=2, epochs=2), tmp_path / "run")
+    for folder, split in ((run.model_folder, "validation"), (run.stage_folder("head"), "validation-head")):
+        kept = run.predictions(split)
+        served = Predictor(folder).judge(splits.validation).probabilities[np.argsort(splits.validation.ids)]
+        np.testing.assert_allclose(served, kept.probabilities[np.argsort(kept.ids)], atol=1e-2)
+
+
 def test_both_stages_are_kept_and_scored(splits, settings, tmp_path, capsys):
     run = train(splits, settings.with_values(announce=0.5), tmp_path / "run")
     said = capsys.readouterr().err
@@ -555,6 +564,10 @@ def test_tokens_are_not_cut_and_mixed(settings):
     _check(line, settings)
     with pytest.raises(UserError, match="cutmix mixes maps"):
         _check(line, settings.with_values(cutmix=1.0))
+    swin = Cut("layers.3", nn.Identity(), Upper(fx.symbolic_trace(nn.Identity()), 1, 1.0), (7, 7, 768), "")
+    _check(swin, settings, "NHWC")
+    with pytest.raises(UserError, match="cutmix mixes maps"):
+        _check(swin, settings.with_values(cutmix=1.0), "NHWC")
 
 
 def test_batchnorm_without_statistics_is_not_let_train(settings):

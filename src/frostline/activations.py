@@ -26,6 +26,7 @@ from frostline.files import home
 from frostline.frozen import Below, freeze
 from frostline.linear import Moments
 from frostline.models.device import only_looking, pick_device
+from frostline.models.heads import HEADS
 from frostline.models.transfer import Trainable
 from frostline.progress import say, stage
 from frostline.runs import Run
@@ -34,8 +35,8 @@ from frostline.train_frozen import extracted
 
 #: A teacher's, (N, K) for all training images; None: there is no teacher.
 Answers = NDArray[np.float32] | None
-#: Rows of a pass that only looks.
-LOOKED_AT = 128
+#: Rows of a pass that only looks, fewer where they have more bytes than these in float32.
+LOOKED_AT, LOOKED_AT_BYTES = 128, 2**27
 #: Share of the free disk that activations may take.
 OF_THE_DISK = 0.8
 
@@ -138,7 +139,10 @@ class Cached:
 
     def validation(self) -> FeatureBatches:
         """See ``Activations``."""
-        return self._batches(self.validation_table, self.splits.validation, LOOKED_AT)
+        return self._batches(self.validation_table, self.splits.validation, self._looked_at(self.settings.views))
+
+    def _looked_at(self, views: int) -> int:
+        return max(1, min(LOOKED_AT, LOOKED_AT_BYTES // (4 * views * self.below.frozen.width)))
 
     def _batches(self, table: FeatureTable, images: ImageSet, size: int, views: int | None = None, **order: Any) -> FeatureBatches:
         """Batches of a table's rows; ``views``: of its first ones alone."""
@@ -149,23 +153,26 @@ class Cached:
     def head_features(self, run: Run, stop: StopRule) -> Extracted:
         """What the upper part makes of the activations: features (n, 1, D).
 
-        Of training images of their own view, which costs a pass and not several; of validation averaged over the views served.
+        Of training images of their own view, which costs a pass and not several; of validation averaged over the views served, or
+        for a dense head, which is not linear, of each of them, (m, V, D).
         """
         labels = self.splits.train.labels[self.seen]
-        train = self._pooled(self._batches(self.train_table, self.splits.train, LOOKED_AT, views=1), self.seen)
-        validation = self._pooled(self.validation(), self.judged)
+        own = self._batches(self.train_table, self.splits.train, self._looked_at(1), views=1)
+        train = self._pooled(own, self.seen)
+        validation = self._pooled(self.validation(), self.judged, apart=self.settings.head in HEADS)
         moments = Moments(train.features.shape[2], len(self.splits.classes))
         for start in range(0, train.count, 4096):
             moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
         return Extracted(train, validation, moments)
 
-    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64]) -> FeatureTable:
+    def _pooled(self, batches: FeatureBatches, rows: NDArray[np.int64], apart: bool = False) -> FeatureTable:
         network = Trainable(self.below.line.upper, nn.Identity(), self.below.line.shape)
         table: FeatureTable | None = None
         with network.folded(), only_looking(network, self.settings) as model, stage("features above", batches.rows) as bar:
             for x, y in batches.epoch(0):
-                pooled = model(x).float().mean(1, keepdim=True).cpu().numpy()
-                table = table or FeatureTable(batches.rows, 1, pooled.shape[2], "float32")
+                found = model(x).float()
+                pooled = (found if apart else found.mean(1, keepdim=True)).cpu().numpy()
+                table = table or FeatureTable(batches.rows, pooled.shape[1], pooled.shape[2], "float32")
                 table.add(FeatureBlock(rows[table.count : table.count + len(y)], pooled))
                 bar.advance(len(y))
         assert table is not None

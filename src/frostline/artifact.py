@@ -7,20 +7,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from frostline import engine, vino
 from frostline.errors import UserError
-from frostline.files import digest_file, digest_json, sync_folder, write_bytes, write_json
+from frostline.files import digest_file, digest_json, named, sync_folder, write_bytes, write_json
 from frostline.model_card import CARD, GRAPH, ONNX, SCHEMA, SEEN, WEIGHTS, ModelCard, read_card
 from frostline.model_files import check_files
 from frostline.onnx_engine import OnnxRunner
@@ -28,6 +31,9 @@ from frostline.progress import say
 from frostline.runner import Runner
 from frostline.selftest import write_selftest
 from frostline.vino import ov
+
+#: A disk with less room than this, in bytes, is full: what did not fit on it is gone again.
+FULL = 2**24
 
 
 def write_model(
@@ -50,18 +56,20 @@ def write_model(
         half: keep the graph's weights in float16.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+    with named(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch) / folder.name
         fresh.mkdir()
+        with _room(folder):
+            if graph is not None:
+                engine.save_graph(graph, fresh / GRAPH, half)
+            save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
+            np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
         if graph is not None:
-            engine.save_graph(graph, fresh / GRAPH, half)
             _write_onnx(fresh)
-        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, fresh / WEIGHTS)
         written = engine.read_graph(fresh / GRAPH) if graph is not None else None
         runner = make_runner(written, fresh, card, card["precision"])
         exact = make_runner(written, fresh, card, "f32") if written is not None and card["precision"] != "f32" else None
         write_selftest(fresh, runner, card["preprocess"]["stored"], exact)
-        np.save(fresh / SEEN, np.sort(np.array(sorted(seen), dtype="S16")))
         shutil.copymode(fresh / SEEN, fresh / WEIGHTS)  # safetensors lets nobody else read what it writes
         values = {"schema": SCHEMA, **card, "files": {path.name: digest_file(path) for path in sorted(fresh.iterdir())}}
         digest = digest_json(values)
@@ -72,6 +80,18 @@ def write_model(
         os.replace(fresh, folder)
     sync_folder(folder.parent)
     return digest
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """While inside, what libraries raise of a disk that takes no more is an ``OSError`` that says so and names the folder."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError, OSError) as error:
+        told = isinstance(error, OSError) and error.errno is not None  # NumPy's has none: it only counts what was written
+        if told or shutil.disk_usage(folder.parent).free > FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def _write_onnx(folder: Path) -> None:

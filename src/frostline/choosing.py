@@ -137,7 +137,13 @@ def resumed(
             received="no run, or one that was stopped before it had read its data",
             hint="the command that it began with",
         )
-    source = str(run.read(DATA)["source"])
+    source = str(run.read(DATA).get("source") or "")
+    if not source:
+        raise UserError(
+            f"The run {folder} was trained from data in memory.",
+            expected="data that have a name, which a command can load again",
+            hint="go on where it began: frostline.train(splits, settings, folder, resume=True) in Python",
+        )
     if data is not None and data != source:
         raise UserError("A run goes on with the data it began with.", expected=source, received=data)
     saved = Settings().with_values(**run.read(SETTINGS))
@@ -169,10 +175,16 @@ def settings_from(
         say(f"Recipe: {reason}.")
     _check_use(base.recipe, base.kind, asked)
     settings = base.with_values(**asked)
-    if settings.train_from != "head" and base.train_from == "head":  # a frozen recipe has no settings for training above the line
+    below = begins_from(base, settings.train_from)
+    if below is not base:
         say("Trained above the frost line as the fine-tuning recipes are, but for what you set.")
-        return base.with_values(**{**FINETUNE, **asked})
-    return settings
+    return below.with_values(**asked)
+
+
+def begins_from(base: Settings, train_from: str) -> Settings:
+    """What settings over ``base`` that train from there begin from: a frozen recipe has none for training above the line."""
+    above = train_from != "head" and base.kind == "frozen" and base.train_from == "head"
+    return base.with_values(**FINETUNE) if above else base
 
 
 def _check_use(name: str, kind: str, asked: Mapping[str, Any]) -> None:

@@ -113,14 +113,19 @@ def open_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile
     _check_head(encoded, name)
     image: ImageFile.ImageFile = _guard(_OPEN[name], io.BytesIO(encoded))
     width, height = image.size
-    if max(width, height) > MAX_SIDE:
-        raise BadImage(f"over-large: {width} x {height} pixels, no side over {MAX_SIDE:,} is decoded")
-    if width * height > max_pixels:
-        raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
+    check_sides(width, height, max_pixels)
     most = MAX_SCANNED // max(width * height, 1)
     if name == "JPEG" and scans_of(encoded, most) > most:
         raise BadImage("over-large: too many scans, each of which passes over all pixels")
     return image
+
+
+def check_sides(width: int, height: int, max_pixels: int) -> None:
+    """``BadImage`` for an image that has more pixels than these, or a side over ``MAX_SIDE``."""
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(f"over-large: {width} x {height} pixels, no side over {MAX_SIDE:,} is decoded")
+    if width * height > max_pixels:
+        raise BadImage(f"over-large: {width} x {height} pixels, at most {max_pixels:,} are decoded")
 
 
 def _check_head(encoded: bytes, name: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.errors import UserError
-from frostline.files import digest_bytes, digest_file, digest_json, hold, home, write_bytes, write_json
+from frostline.files import atomic_file, digest_bytes, digest_file, digest_json, hold, home, write_json
 from frostline.progress import say
 
 #: Changes whenever the meaning of the files does.
@@ -152,12 +152,14 @@ class FeatureCache:
     def write(self, digests: NDArray[np.bytes_], rows: Array) -> None:
         """Add rows, (n, D) in the storage type: data first, manifest last."""
         names = b"".join(raw(digest) for digest in digests)
-        data = names + np.ascontiguousarray(rows, STORED[self.dtype]).tobytes()
-        digest = digest_bytes(data)
+        held = np.ascontiguousarray(rows, STORED[self.dtype])
+        digest = digest_bytes(names, held.view(np.uint8).data)
         index = self._index  # read before this shard is there
         if not (self.folder / "key.json").exists():
             write_json(self.folder / "key.json", self.key)
-        write_bytes(self.folder / f"{digest}.rows", data)
+        with atomic_file(self.folder / f"{digest}.rows") as stream:
+            stream.write(names)
+            stream.write(held.data)
         write_json(self.folder / f"{digest}.json", {"digest": digest, "count": len(digests)})
         self._take(_Shard(self.folder / f"{digest}.rows", len(digests)), names, index)
 

@@ -16,6 +16,8 @@ Floats = NDArray[np.float32]
 WIDTH, DRAWN = 128, 10_000
 #: Rows that are compared with all others at once, and columns of which the largest is found first.
 _BLOCK, _GROUP = 1000, 64
+#: Likenesses that are held at once.
+_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,15 @@ def nearest(queries: Floats, others: Floats, k: int) -> tuple[NDArray[np.int64],
         (N, k) their rows and (N, k) cosines, the nearest first.
     """
     rows, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    for start in range(0, len(queries), _BLOCK):
-        alike = queries[start : start + _BLOCK] @ others.T
+    block = max(1, min(_BLOCK, _AT_ONCE // max(1, len(others))))
+    for start in range(0, len(queries), block):
+        alike = queries[start : start + block] @ others.T
         at, column = np.nonzero(alike >= _least(alike, k)[:, None])
         values = alike[at, column]
         order = np.lexsort((column, -values, at))
         first = np.searchsorted(at[order], np.arange(len(alike)))
         taken = order[first[:, None] + np.arange(k)]
-        rows[start : start + _BLOCK], cosines[start : start + _BLOCK] = column[taken], values[taken]
+        rows[start : start + block], cosines[start : start + block] = column[taken], values[taken]
     return rows, cosines
 
 

@@ -20,8 +20,9 @@ from frostline.errors import UserError
 from frostline.feature_cache import STORED, FeatureCache, from_stored, to_stored
 from frostline.preprocess import Preprocess
 
-#: Rows handed on together, and rows of a cache shard: small enough to stop promptly, large enough to write seldom.
-BLOCK = 512
+#: Rows handed on together, and rows of a cache shard: small enough to stop promptly, large enough to write seldom. Of wide rows,
+#: such as the maps at a frost line, there are fewer: as many bytes, of which several copies are held for a moment.
+BLOCK, BLOCK_BYTES = 512, 2**26
 Array = NDArray[Any]
 Rows = NDArray[np.integer]
 
@@ -53,7 +54,7 @@ class _Pending:
 def extract(
     images: ImageSet, rows: Rows, preprocess: Preprocess, engine: Runs, caches: Sequence[FeatureCache], first: int = 0
 ) -> Iterator[FeatureBlock]:
-    """Features of these rows in blocks of ``BLOCK``, in order; computed where the cache lacks them, and then kept there.
+    """Features of these rows in blocks of at most ``BLOCK``, in order; computed where the cache lacks them, and then kept there.
 
     Args:
         images: any set.
@@ -94,22 +95,30 @@ def _batches(
     plan: deque[tuple[_Pending, Rows]] = deque()
 
     def wanted() -> Iterator[Rows]:
-        for start in range(0, len(rows), BLOCK):
-            pending = _look_up(images, rows[start : start + BLOCK], caches)
-            queue.append(pending)
+        size = _block(caches, batch)
+        for start in range(0, len(rows), size):
+            pending = _look_up(images, rows[start : start + size], caches)
             lacking = np.flatnonzero(~np.logical_and.reduce(pending.known))
-            for i in range(0, len(lacking), batch):
-                positions = lacking[i : i + batch]
+            parts = [lacking[i : i + batch] for i in range(0, len(lacking), batch)]
+            for positions in parts:  # all of a block's at once: an engine may answer each before it takes the next
                 views = [view for view, known in enumerate(pending.known) if not known[positions].all()]
                 pending.chunks.extend((view, positions) for view in views)
                 plan.append((pending, positions))
-                yield pending.rows[positions]
+            queue.append(pending)
+            yield from (pending.rows[positions] for positions in parts)
 
     for block in stored_blocks(images, wanted(), preprocess):
         pending, positions = plan.popleft()
         for view, known in enumerate(pending.known):
             if not known[positions].all():
                 yield seen_as(block, images.digests[pending.rows[positions]], first + view)
+
+
+def _block(caches: Sequence[FeatureCache], batch: int) -> int:
+    """Rows of a block: whole batches of them where they are so wide that there are fewer than ``BLOCK``."""
+    row = len(caches) * caches[0].width * STORED[caches[0].dtype].itemsize
+    fitting = BLOCK_BYTES // max(1, row)
+    return BLOCK if fitting >= BLOCK else max(batch, fitting // batch * batch)
 
 
 def _look_up(images: ImageSet, rows: Rows, caches: Sequence[FeatureCache]) -> _Pending:

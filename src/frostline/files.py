@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.errors import UserError
+
 #: How the entries of a ZIP may be packed: stored or deflated. What else Python unpacks, it unpacks without a limit of bytes.
 COMPRESSIONS = (0, 8)
 
@@ -115,11 +117,15 @@ def check_place(path: Path) -> None:
 
     Raises:
         OSError: it cannot; the error names the place.
+        UserError: what is there is a device or a pipe, in whose place a file would be put.
     """
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not path.is_file():
+            expected = "the name of a file, new or to be replaced"
+            raise UserError(f"{path} is not a file.", expected=expected, received="a device or a pipe")
         tempfile.TemporaryFile(dir=path.parent, prefix=".frostline-").close()
 
 

@@ -264,13 +264,13 @@ def _eager(loaded: Loaded, preprocess: Preprocess, settings: Settings, notes: li
         answer = next(runner.run([drawn_images(1, *preprocess.stored)]))[0]
         if answer.ndim != 2:
             raise ValueError(f"features of shape {answer.shape}")
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         height, width = preprocess.size
         raise UserError(
             f"{loaded.name} gives no features of images of {height}×{width}.",
             expected="a row of features for each image",
             received=str(error).splitlines()[0][:200],
-            hint="--set image_size=…, larger; or other model_args in the weights' config.json",
+            hint="--set image_size=…, larger; other model_args in the weights' config.json; or another network",
         ) from error
     width = answer.shape[1]
     key = {

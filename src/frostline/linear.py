@@ -25,6 +25,8 @@ CHUNK = 2048
 SMALLEST = 1e-4
 #: Differences below this share of a feature's mean are rounding, of its storage in float16 and of gradients in float32.
 RESOLVED = 1e-3
+#: The least that ridge regression adds to the diagonal of the correlations: sums of float32 products are no more exact.
+LEAST_RIDGE = 1e-5
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float32]:
@@ -110,7 +112,7 @@ class Moments:
         """argmin mean |x W + b - onehot|² + l2 |W|², by Cholesky (Hoerl & Kennard 1970); b is not penalised."""
         s = self.scales()
         system = self.covariance() / np.outer(s, s)
-        system[np.diag_indices_from(system)] += max(l2, 1e-6)
+        system[np.diag_indices_from(system)] += max(l2, LEAST_RIDGE)
         target = (self.xy / self.n - np.outer(self._x, self.y / self.n)) / s[:, None]
         solved: Any = _scipy("linalg").solve(system, target, assume_a="pos", overwrite_a=True) / s[:, None]
         return _as_linear(solved, self.y / self.n - self.mean @ solved)

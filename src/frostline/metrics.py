@@ -27,6 +27,8 @@ Floats = NDArray[np.floating]
 Z95 = 1.959963984540054
 #: Classes of a confusion matrix that a card has room for.
 MOST_STATED = 100
+#: Classes whose confusion matrix a record of scores has: of some thousand it would have millions of numbers.
+MOST_RECORDED = 300
 
 
 def wilson_interval(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -191,9 +193,9 @@ def score(predictions: Predictions) -> dict[str, Any]:
     """All scores as one JSON-ready record; see the module for how rows of an unknown class enter.
 
     Keys: accuracy, n, interval (95 %), top_k, per_class (precision, recall, f1, support, roc_auc), macro, weighted,
-    balanced_accuracy, matthews, log_loss, brier_score, roc_auc (mean over classes), confusion (counts), confusion_normalised
-    (shares of each true class), most_confused, unknown (rows), notes (sentences on what is undefined or zero by convention). What
-    is undefined is null.
+    balanced_accuracy, matthews, log_loss, brier_score, roc_auc (mean over classes), confusion (counts) and confusion_normalised
+    (shares of each true class) of at most ``MOST_RECORDED`` classes, most_confused, unknown (rows), notes (sentences on what is
+    undefined or zero by convention). What is undefined is null.
 
     Raises:
         UserError: there are no rows.
@@ -219,8 +221,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
         "log_loss": _or_null(log_loss(predictions.probabilities, labels)),
         "brier_score": _or_null(brier_score(predictions.probabilities, labels)),
         "roc_auc": None if np.isnan(areas).all() else float(np.nanmean(areas)),
-        "confusion": matrix.tolist(),
-        "confusion_normalised": [[_or_null(share) for share in row] for row in normalised(matrix).tolist()],
+        **(_matrices(matrix) if k <= MOST_RECORDED else {}),
         "most_confused": most_confused(matrix, predictions.classes),
         "unknown": int(lost.sum()),
         "notes": _notes(rows["support"], predicted, int(lost.sum()), predictions.classes),
@@ -241,6 +242,16 @@ def stated(predictions: Predictions) -> dict[str, Any]:
     }
 
 
+def counts(predictions: Predictions) -> Counts:
+    """The (K, K) confusion matrix of predictions, however many classes there are."""
+    return confusion_matrix(predictions.labels, predictions.predicted, len(predictions.classes))
+
+
+def _matrices(matrix: Counts) -> dict[str, Any]:
+    shares = [[_or_null(share) for share in row] for row in normalised(matrix).tolist()]
+    return {"confusion": matrix.tolist(), "confusion_normalised": shares}
+
+
 def _or_null(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -256,7 +267,7 @@ def _notes(support: Counts, predicted: Labels, unknown: int, classes: tuple[str,
     notes, claims = [], np.bincount(predicted, minlength=len(classes))
     if empty := [name for name, count in zip(classes, support, strict=True) if count == 0]:
         undefined = "balanced accuracy leaves it out, and its row of the normalised confusion matrix is undefined"
-        notes.append(f"No image is truly of {_listed(empty)}: recall is 0 by convention; {undefined}.")
+        notes.append(f"No image is truly of {_listed(empty)}: recall is 0 by convention, in macro averages too; {undefined}.")
     if unclaimed := [name for name, count in zip(classes, claims, strict=True) if count == 0]:
         notes.append(f"Never predicted: {_listed(unclaimed)}; precision is 0 by convention.")
     if unknown:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import stat
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,9 +181,10 @@ def seen_digests(folder: Path) -> set[bytes]:
         UserError: the file holds something else; nothing in it is unpickled.
     """
     try:
-        found = np.load(folder / SEEN, allow_pickle=False)
+        with open(folder / SEEN, "rb") as stream:
+            found = np.load(stream, allow_pickle=False)
         if found.ndim != 1 or found.dtype.kind != "S" or found.dtype.itemsize > 16:
             raise ValueError(f"{found.dtype} {found.shape}")
-    except (OSError, ValueError, EOFError, MemoryError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder / SEEN} is no list of digests.", received=f"{type(error).__name__}: {error}") from error
     return {bytes(value).ljust(16, b"\0") for value in found}

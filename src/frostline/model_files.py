@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from frostline.errors import UserError, few
 from frostline.files import digest_file
@@ -34,8 +34,12 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _harmless(path: Path) -> bool:
-    named = path.suffix.lower() in HARMLESS or path.name in HARMLESS_NAMES
-    return path.name.startswith(".") or (named and path.is_file())
+    return path.name.startswith(".") or (is_note(path.name) and path.is_file())
+
+
+def is_note(name: str) -> bool:
+    """Whether a file of this name is taken for a note about a model."""
+    return PurePath(name).suffix.lower() in HARMLESS or name in HARMLESS_NAMES
 
 
 def _check(folder: Path, path: Path, name: str, digest: str) -> None:

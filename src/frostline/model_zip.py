@@ -13,7 +13,7 @@ from pathlib import Path
 from frostline.errors import UserError, few
 from frostline.files import COMPRESSIONS, digest_file, home, move_in_place, write_through
 from frostline.model_card import CARD, FILES, GRAPH_FILES, ONNX, read_card
-from frostline.model_files import check_files
+from frostline.model_files import check_files, is_note
 
 #: The most bytes that a model may unpack to (4 GiB), and the names that it may hold.
 MOST_BYTES = 1 << 32
@@ -22,6 +22,7 @@ NAMES = frozenset({CARD, *FILES, *GRAPH_FILES, ONNX})
 _DATE = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
 _UNIX_LINK = 0o120000
+_OF_MACOS = "__MACOSX/"
 
 
 def pack_model(folder: Path, path: Path) -> Path:
@@ -84,7 +85,7 @@ def _entries(path: Path) -> list[tuple[zipfile.ZipInfo, str]]:
     """What the ZIP says it holds, checked before it is unpacked: each entry, and its name without the one folder they may share."""
     try:
         with zipfile.ZipFile(path) as packed:
-            entries = _without_their_folder(packed.infolist())
+            entries = _of_a_model(packed.infolist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is no packed model.",
@@ -94,6 +95,12 @@ def _entries(path: Path) -> list[tuple[zipfile.ZipInfo, str]]:
     if problem := _problem(entries):
         raise UserError(f"{path} is no packed model, or not safe to unpack.", expected=f"{CARD} and its files", received=problem)
     return entries
+
+
+def _of_a_model(entries: list[zipfile.ZipInfo]) -> list[tuple[zipfile.ZipInfo, str]]:
+    """The entries that are unpacked: not notes and hidden files beside the model, nor what macOS adds to every ZIP."""
+    named = _without_their_folder([entry for entry in entries if not entry.filename.startswith(_OF_MACOS)])
+    return [(entry, name) for entry, name in named if "/" in name or not (name.startswith(".") or is_note(name))]
 
 
 def _without_their_folder(entries: list[zipfile.ZipInfo]) -> list[tuple[zipfile.ZipInfo, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline import plots, plots_search
+from frostline.metrics import counts
 from frostline.progress import say
 from frostline.runs import PLOTS, Run
 
@@ -40,11 +41,14 @@ def _pictures(run: Run, title: str, record: Mapping[str, Any]) -> Iterator[tuple
         yield "learning_curve", lambda path: plots.learning_curve(points, path, title, record["more_images"])
     for name in run.splits:
         scores = run.scores(name)
-        yield f"confusion_{name}", _confusion(scores, f"{title} · {name}", percent=False)
+        yield f"confusion_{name}", _confusion(run, name, title, percent=False)
         if len(scores["per_class"]) <= plots.MOST_COUNTED:  # where there is room for numbers
-            yield f"confusion_{name}_percent", _confusion(scores, f"{title} · {name}", percent=True)
+            yield f"confusion_{name}_percent", _confusion(run, name, title, percent=True)
 
 
-def _confusion(scores: Mapping[str, Any], title: str, percent: bool) -> Callable[[Path], None]:
-    classes = [row["class"] for row in scores["per_class"]]
-    return lambda path: plots.confusion(scores["confusion"], classes, path, title, percent=percent)
+def _confusion(run: Run, split: str, title: str, percent: bool) -> Callable[[Path], None]:
+    def draw(path: Path) -> None:
+        judged = run.predictions(split)
+        plots.confusion(counts(judged), judged.classes, path, f"{title} · {split}", percent=percent)
+
+    return draw

@@ -20,7 +20,7 @@ from frostline.models.device import make_fabric, pick_device, pick_precision, sl
 from frostline.models.heads import make_head
 from frostline.models.traced import short_path
 from frostline.models.transfer import Trainable
-from frostline.optim import frozen_by, parameter_groups
+from frostline.optim import check_freezeout, parameter_groups
 from frostline.progress import say
 
 #: Blocks of images through the frozen part that are timed, after as many that are not.
@@ -114,7 +114,7 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
     head = nn.Linear(width, classes) if settings.head == "logistic" else make_head(settings.head, width, classes)
     network = Trainable(line.upper, head, line.shape, settings.train_batchnorm).to(device)
     groups = parameter_groups(network, settings, getattr(below.loaded.network, "network", None))
-    frozen_by((name for name, _ in network.named_parameters()), settings.freezeout, 0.0)  # a wrong pattern is said at once
+    check_freezeout((name for name, each in network.named_parameters() if each.requires_grad), settings)  # said at once
     if not groups:
         raise UserError("There is nothing to train: 'rates' freezes every parameter.", received=", ".join(settings.rates))
     trained = {id(parameter) for group in groups for parameter in group["params"]}

@@ -67,6 +67,7 @@ def new_figure(path: Path, title: str, width: float, height: float, layout: Layo
     with mpl.rc_context({**_STYLE, "font.family": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box: no reason to fail
         figure = Figure(figsize=(width, height), dpi=150, layout=layout)
+        title = title.encode("utf-8", "backslashreplace").decode()  # a folder's name may be no Unicode, which cannot be drawn
         lines = [line for part in title.splitlines() for line in textwrap.wrap(part, int(width * 10.5)) or [""]]
         figure.suptitle("\n".join(lines), fontsize=12, fontweight="bold")
         yield figure

@@ -37,7 +37,8 @@ def accuracy_against_seconds(curves: Sequence[tuple[str, Sequence[tuple[float, f
         for number, (name, points) in enumerate(drawn):
             seconds, accuracy = [max(point[0], 0.1) for point in points], [100 * point[1] for point in points]
             colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
-            label = f"{name}: {accuracy[-1]:.1f} % after {_duration(seconds[-1])}"
+            # Matplotlib leaves lines out of a legend whose names begin with _
+            label = f"{' ' * name.startswith('_')}{name}: {accuracy[-1]:.1f} % after {_duration(seconds[-1])}"
             axes.plot(seconds, accuracy, dash, color=colour, marker=".", markersize=5, label=label)
             axes.plot(seconds[-1], accuracy[-1], "o", color=colour, markersize=8)
         axes.set(xscale="log", xlabel="time since the command, reading and compiling included", ylabel="validation accuracy (%)")

@@ -68,9 +68,7 @@ def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwri
 
 
 def _check_teacher(settings: Settings, splits: Splits, folder: Path) -> None:
-    if not settings.teacher:
-        return
-    if Path(settings.teacher).resolve().is_relative_to(folder.resolve()):
+    if settings.teacher and Path(settings.teacher).resolve().is_relative_to(folder.resolve()):
         raise UserError(
             "A run cannot be its own teacher.", received=f"{settings.teacher} in {folder}", hint="another folder for --out"
         )

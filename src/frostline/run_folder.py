@@ -85,7 +85,7 @@ def interrupted(folder: Path) -> bool:
     """Whether the finished run in this folder was ended by Ctrl-C; false where there is none."""
     try:
         return "Ctrl-C" in str(json.loads((folder / MANIFEST).read_text("utf-8"))["record"].get("ended", ""))
-    except (FileNotFoundError, ValueError, LookupError, AttributeError):
+    except (FileNotFoundError, ValueError, LookupError, AttributeError, TypeError):
         return False
 
 

@@ -50,7 +50,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     teacher = open_teacher(settings, splits)
     with run.timing("compile"):
         below = freeze_below(settings, splits.train.size)
-        _check(below.line, settings)
+        _check(below.line, settings, getattr(below.loaded.network.network, "output_fmt", "NCHW"))
         as_pretrained = below.whole_as_pretrained()
         began_with = noted(run.checkpoints_folder).get("views", 0)
         views = 0 if settings.changes_pixels else views_that_fit(below, splits, settings, began_with)
@@ -90,13 +90,13 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
     return tuning.trained(whole, network.head, calibrated["temperature"], log_p, record, earlier=(("head", first),))
 
 
-def _check(line: Cut, settings: Settings) -> None:
-    """What cannot be done above this frost line is said before minutes are spent on activations."""
-    if settings.cutmix and len(line.shape) != 3:
+def _check(line: Cut, settings: Settings, layout: str = "NCHW") -> None:
+    """What cannot be done above this frost line, of maps in timm's name for their layout, is said before minutes are spent."""
+    if settings.cutmix and (len(line.shape) != 3 or layout != "NCHW"):
         raise UserError(
             "cutmix mixes maps, and what passes this frost line is none.",
             expected="activations (C, h, w)",
-            received=str(line.shape),
+            received=f"{line.shape}" + (f", {layout}" if layout != "NCHW" else ""),
             hint="--set cutmix=0, and mixup instead",
         )
     if settings.train_batchnorm and has_no_statistics(line.upper):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from frostline.abstaining import chosen_threshold, judge_threshold
 from frostline.conformal import Promise, judge_sets
 from frostline.data.imageset import ImageSet
@@ -74,7 +72,7 @@ def _no_validation(model: Path) -> UserError:
 def refuse_those_that_chose(images: ImageSet, about: Mapping[str, Any], chosen: Chosen) -> None:
     """What was fitted on images flatters itself on them."""
     if chosen.validation is not None:
-        own = int(np.isin(images.digests, chosen.validation.digests).sum())
+        own = int(images.among(chosen.validation.digests.tolist()).sum())
     else:  # without the run it is not known which of the images seen were validation's, but by their split
         own = about["seen_in_training"] or 0 if chosen.promise and images.name == "validation" else 0
     if own:
