@@ -140,6 +140,7 @@ LAYERS = [
     "loop_state",
     "training",
     "rehearsal",
+    "heap",
     "rate_finder",
     "loop",
     "heads",

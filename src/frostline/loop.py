@@ -17,6 +17,7 @@ from torch import nn
 from frostline.checkpoints import Checkpoints
 from frostline.config import Settings
 from frostline.data.batches import Batches
+from frostline.heap import freed_memory_kept
 from frostline.loop_state import Row
 from frostline.models.device import only_looking, slow_layers_in_f32
 from frostline.progress import say, stage
@@ -115,7 +116,7 @@ def fit(
         say(f"Training goes on after epoch {len(training.history)}.")
         for row in training.history:
             on_epoch(row)
-    with slow_layers_in_f32(network, training.device, training.precision):
+    with freed_memory_kept(), slow_layers_in_f32(network, training.device, training.precision):
         warmup = warm_up(training) if needs_warm_up(training) else 0.0
         reason = _train(training, on_epoch, checkpoints)
     best, history = training.best.row, tuple(training.history)
