@@ -170,6 +170,7 @@ LAYERS = [
     "train_finetune",
     "choosing",
     "auditing.features",
+    "effects",
     "preparing",
     "experiment",
     "repeat",

@@ -128,6 +128,24 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, optimizer, e
     assert rows[-1]["epoch"] == 6
 
 
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    kept = Checkpoints(tmp_path, "one")
+    kept.save(1, state(1))
+    (tmp_path / ".epoch-000002-0123.x1.tmp").write_bytes(b"half")
+    assert kept.load().values["number"] == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_training_that_goes_on_by_other_means_says_so(tmp_path, capsys, monkeypatch):
+    settings = Settings(epochs=3, device="cpu", precision="f32")
+    trained(settings, always(tmp_path), 1)
+    trained(settings, always(tmp_path), 2)
+    assert "Training began with" not in capsys.readouterr().err
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    trained(settings, always(tmp_path))
+    assert "now 9.9.9: it does not become what it would have been" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_finished_training_has_nothing_left_to_do(tmp_path):
     settings = Settings(epochs=2, device="cpu", precision="f32")
     first, _, _ = trained(settings, always(tmp_path))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from frostline.choosing import choose, settings_from, settled
+from frostline.choosing import check_same, choose, settings_from, settled
 from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.models import hub
@@ -65,6 +65,14 @@ def test_without_a_network_nothing_is_asked(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("the network was asked"))
     assert choose({})[0].recipe == "fast-94"
+
+
+def test_weights_and_a_teacher_may_have_moved_and_nothing_else():
+    begun = Settings(weights="/old/weights", teacher="/old/run")
+    check_same(begun, begun.with_values(weights="/new/weights", teacher="/new/run"))
+    for values in ({"weights": ""}, {"teacher": ""}, {"lr": 0.5}):
+        with pytest.raises(UserError, match="settings it began with"):
+            check_same(begun, begun.with_values(**values))
 
 
 def test_digits_have_a_recipe_of_their_own(reachable):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawing import tinted_folders
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from frostline.convert import FromUint8
@@ -49,8 +49,12 @@ def test_a_recipe_trains_end_to_end_from_random_weights(name: str, tmp_path: Pat
     weights = random_weights(settings.backbone, tmp_path / "weights")
     data = tinted_folders(tmp_path / "data", ["a", "b", "c"], 16)
     head = "dense-b" if name == "efficientnetb2-finetune" else "logistic"  # the source's own
-    run = train(data, settings, tmp_path / "run", weights=str(weights), image_size=SIDE, epochs=1, device="cpu", head=head)
+    run = train(data, settings, tmp_path / "run", weights=str(weights), image_size=SIDE, epochs=2, device="cpu", head=head)
     Run.open(run.folder).verify()
+    before, after = (load_file(folder / "weights.safetensors") for folder in (run.stage_folder("head"), run.model_folder))
+    moved = {name for name in before if name.startswith("backbone.") and not torch.equal(before[name], after[name])}
+    assert moved
+    assert len(moved) < sum(name.startswith("backbone.") for name in before)
     card = read_card(run.model_folder).values
     assert card["architecture"]["backbone"] == settings.backbone
     assert 0 < card["architecture"]["trainable_parameters"] < card["architecture"]["parameters"]

@@ -157,6 +157,12 @@ def test_a_dense_head_is_trained_to_its_last_epoch_where_that_is_asked():
     assert head.record["best"]["epoch"] + 5 < 30  # it would have been stopped
 
 
+def test_a_dense_head_has_a_rate_and_epochs_of_its_own():
+    history = []
+    fitted(settings(head="dense-c", epochs=7, lr=0.05, head_epochs=2, head_lr=0.01), history=history)
+    assert [row["lr"] for row in history] == [0.01, 0.01]
+
+
 def test_a_dense_head_ends_when_asked():
     history = []
     head = fitted(settings(head="dense-c", epochs=50), stop=StopRule(stop_at=0.3), history=history)

@@ -239,6 +239,23 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_rate():
     assert "--set lr=0.001" in str(caught.value)
 
 
+def test_a_training_that_diverges_late_keeps_what_was_best_before(capsys):
+    batches, network = points(shuffle=True), make_head("dense-c", 1, 2)
+
+    def spoil(row):
+        if row["epoch"] == 2:
+            batches.features[:] = math.inf
+
+    found = fit(network, batches, points(seed=1), settings=settings(epochs=5), on_epoch=spoil)
+    assert len(found.history) == 2
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    assert "became nan in epoch 3" in found.reason
+    assert f"The weights after epoch {found.best['epoch']} are kept" in found.reason
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Training ends" in said
+    assert "--set lr=0.001" in said
+
+
 def test_a_trainable_parameter_without_a_gradient_is_named():
     network = make_head("dense-c", 1, 2)
     network.forgotten = nn.Linear(2, 2)

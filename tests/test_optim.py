@@ -63,6 +63,37 @@ def test_a_pattern_that_matches_nothing_is_said():
     assert "conv.weight" in str(caught.value)
 
 
+@pytest.mark.parametrize("rates", [("*=1", "head.*=10"), ("head.*=2", "*=1", "conv.*=3")])
+def test_a_pattern_that_decides_for_nothing_is_said(rates):
+    with pytest.raises(UserError, match="comes after others") as caught:
+        parameter_groups(Small(), Settings(rates=rates))
+    assert rates[-1].partition("=")[0] in caught.value.hint
+
+
+def test_a_last_pattern_that_matches_nothing_is_said_and_one_for_the_rest_is_not():
+    with pytest.raises(UserError, match="matches no parameter"):
+        parameter_groups(Small(), Settings(rates=("conv*=1", "norm*=1", "head*=1", "hed*=1")))
+    groups = parameter_groups(Small(), Settings(rates=("conv*=1", "norm*=1", "head*=1", "*=0.1")))
+    assert {group["lr"] for group in groups} == {Settings().lr}
+
+
+def test_what_timm_wants_without_weight_decay_has_none():
+    import timm
+
+    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=1, img_size=32)
+    groups = parameter_groups(backbone, Settings(weight_decay=0.1), backbone)
+    kept = {id(parameter) for group in groups if group.get("weight_decay") == 0 for parameter in group["params"]}
+    names = {name for name, parameter in backbone.named_parameters() if id(parameter) in kept}
+    assert {"pos_embed", "cls_token"} < names
+    assert "blocks.0.attn.qkv.weight" not in names
+
+
+def test_a_rise_that_is_shortened_says_so_of_itself():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
+    assert Schedule(optimizer, Settings(epochs=2, warmup_epochs=1.5), 10).shortened
+    assert not Schedule(optimizer, Settings(epochs=3, warmup_epochs=1.5), 10).shortened
+
+
 def test_muon_takes_filters_and_leaves_the_head_and_shifts_to_adam():
     network = Small()
     names = {id(parameter): name for name, parameter in network.named_parameters()}

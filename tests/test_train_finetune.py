@@ -182,6 +182,15 @@ def test_further_views_are_computed_after_the_first_epoch_and_are_the_same(split
     np.testing.assert_array_equal(stored(batches.features), stored(at_once.training().features))
 
 
+def test_no_cached_view_is_mirrored_where_none_is_served(splits, settings):
+    cached(splits, settings.with_values(cached_views=3, views=1)).training().prepare(1)
+    assert {entry["key"]["view"]: entry["rows"] for entry in entries()} == {
+        "image": 120,
+        "shifted-1-upright": 108,
+        "cropped-2-upright": 108,
+    }
+
+
 def test_a_further_view_that_overflows_moves_all_to_bfloat16(splits, settings, tmp_path, monkeypatch, capsys):
     from frostline import feature_cache, features
 
@@ -230,9 +239,9 @@ def test_what_ends_while_further_views_are_computed_leaves_a_run_that_goes_on(sp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 3])
-def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch, after):
-    settings = settings.with_values(epochs=4)
+@pytest.mark.parametrize(("after", "precision"), [(1, "f32"), (3, "f32"), (2, "bf16")])
+def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch, after, precision):
+    settings = settings.with_values(epochs=4, precision=precision)
     whole = train(splits, settings, tmp_path / "whole")
     assert not whole.checkpoints_folder.exists()
 
@@ -474,6 +483,10 @@ def test_the_plan_counts_what_trains_and_leaves_the_network_as_it_is(splits, set
     assert {name for name, part in parts.items() if part.trained} == {"layer4.0"}
     assert (plan.rows, plan.stored) == (240, 240 * 192 * 3 * 3 * 2)
     assert min(plan.seconds, plan.below_speed, plan.above_speed) > 0
+    assert (plan.head.trained, plan.head.parameters) == (291, 291)
+    held = make_plan(below, settings.with_values(rates=("head.*=frozen", "*=1")), splits, 2)
+    assert (held.head.trained, held.head.parameters) == (0, 291)
+    assert {part.name for part in held.parts if part.above} == {"layer4.0"}
     live = make_plan(below, settings, splits, 0)
     assert (live.rows, live.stored) == (0, 0)
 
@@ -583,6 +596,31 @@ def test_batchnorm_without_statistics_is_not_let_train(settings):
         _check(line, asked)
     nn.init.uniform_(norm.running_var)
     _check(line, asked)
+
+
+@pytest.mark.slow
+def test_every_setting_of_the_part_above_reaches_it(splits, settings, tmp_path):
+    plain = train(splits, settings, tmp_path / "plain").record["model_digest"]
+    ways = [
+        {"drop_activations": 0.3},
+        {"noise": 0.3},
+        {"balance": "sampling"},
+        {"layer_decay": 0.5},
+        {"rates": ("head.*=3", "*=1")},
+    ]
+    ways += [
+        {"mixup": 0.3},
+        {"cutmix": 0.5},
+        {"ema": 0.9},
+        {"freezeout": ("*conv1*=0.5",)},
+        {"clip": 0.01},
+        {"label_smoothing": 0.2},
+    ]
+    ways += [{"loss": "focal"}, {"weight_decay": 5.0}, {"skip_easy": 0.3}, {"accumulate": 2, "train_batchnorm": True}]
+    found = {str(way): train(splits, settings.with_values(**way), tmp_path / str(i)).record for i, way in enumerate(ways)}
+    digests = {name: record["model_digest"] for name, record in found.items()}
+    assert plain not in digests.values()
+    assert len(set(digests.values())) == len(ways)
 
 
 @pytest.mark.slow

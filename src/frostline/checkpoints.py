@@ -16,7 +16,7 @@ from torch import Tensor
 from frostline.config import NOT_OF_THE_MODEL, Settings
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
-from frostline.files import digest_bytes, digest_json, write_bytes
+from frostline.files import PARTIAL, digest_bytes, digest_json, write_bytes
 from frostline.progress import say
 
 KEPT = 2
@@ -101,6 +101,8 @@ class Checkpoints:
             UserError: it is of another training.
         """
         damaged = False
+        for path in self.folder.glob(f".epoch-*{PARTIAL}"):  # of a process that was killed while it wrote
+            path.unlink()
         for path in _newest_first(self.folder):
             data = path.read_bytes()
             if not _is_whole(path, data):

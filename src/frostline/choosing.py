@@ -148,14 +148,21 @@ def resumed(
         raise UserError("A run goes on with the data it began with.", expected=source, received=data)
     saved = Settings().with_values(**run.read(SETTINGS))
     asked = saved.with_toml(config) if config is not None else saved
-    check_same(saved, asked.with_assignments(assignments).with_values(**values))
-    return source, saved
+    asked = asked.with_assignments(assignments).with_values(**values)
+    check_same(saved, asked)
+    return source, asked
 
 
 def check_same(saved: Settings, asked: Settings) -> None:
-    """A run that goes on may not be asked for other settings: a ``UserError`` lists those that changed."""
+    """A run that goes on may not be asked for other settings: a ``UserError`` lists those that changed.
+
+    Weights and a teacher may have moved: that they are still the same is seen by their digests.
+    """
     before, after = saved.as_dict(), asked.as_dict()
-    changed = [f"{name}: {before[name]!r} became {after[name]!r}" for name in before if before[name] != after[name]]
+    moved = {name for name in ("weights", "teacher") if before[name] and after[name]}
+    changed = [
+        f"{name}: {before[name]!r} became {after[name]!r}" for name in before if before[name] != after[name] and name not in moved
+    ]
     if changed:
         raise UserError("A run goes on with the settings it began with.", received="; ".join(changed), hint="leave them out")
 

@@ -29,7 +29,7 @@ NOT_OF_THE_MODEL = (
 
 
 #: Settings that there were not at first, with their defaults; see ``Settings.identity``.
-_LATER = {"teacher_mixtures": 0}
+_LATER = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Settings:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
-    memory: float = 4.0  # GiB that training may take; arrays over an eighth of it are kept in files
+    memory: float = 4.0  # GiB for arrays: those over an eighth of it are kept in files; the libraries take about 1 GiB besides
 
     # data
     fit: Fit = "squash"  # how photos are brought to the network's aspect ratio
@@ -79,6 +79,8 @@ class Settings:
     freezeout: tuple[str, ...] = ()  # pattern=share: parameters that stay as they are from this share of the epochs on
     layer_decay: float = 1.0  # factor on the learning rate from each layer, as timm groups them, to the one below it
     train_batchnorm: bool = False  # above the line: let BatchNorm take up this data's statistics
+    head_lr: float = 0.0  # of a dense head before what is below it trains; 0: ``lr``
+    head_epochs: int = 0  # of the same, at most; 0: ``epochs``
     announce: float = 0.0  # validation accuracy whose passing is said, with the time; 0: none
 
     # trained by the loop: dense heads, what is above the line, scratch networks
@@ -199,6 +201,8 @@ _RANGES: list[tuple[str, float, float]] = [
     ("batch_size", 1, 65_536),
     ("accumulate", 1, 1024),
     ("lr", 1e-9, 1e3),
+    ("head_lr", 0, 1e3),
+    ("head_epochs", 0, 100_000),
     ("momentum", 0, 0.9999),
     ("weight_decay", 0, 10),
     ("warmup_epochs", 0, 10_000),

@@ -21,6 +21,8 @@ from frostline.errors import UserError
 
 #: How the entries of a ZIP may be packed: stored or deflated. What else Python unpacks, it unpacks without a limit of bytes.
 COMPRESSIONS = (0, 8)
+#: How the name of a file ends that is still being written.
+PARTIAL = ".tmp"
 
 
 def home() -> Path:
@@ -139,7 +141,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def _atomic_file(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=PARTIAL)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream

@@ -160,7 +160,8 @@ def _dense(
     train, validation = (stored_tensor(table.features, table.dtype) for table in (found.train, found.validation))
     patience = PATIENCE if settings.patience < 0 else settings.patience
     # cutmix and freezeout are of a fine-tuning's maps and layers, of which a head on features has none; it learns from labels
-    settings = settings.with_values(cutmix=0.0, freezeout=(), teacher="", patience=patience)
+    own = {"lr": settings.head_lr or settings.lr, "epochs": settings.head_epochs or settings.epochs}
+    settings = settings.with_values(cutmix=0.0, freezeout=(), teacher="", patience=patience, **own)
     balanced = settings.balance == "sampling"
     batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
     batches.leave_out(settings.skip_easy)

@@ -18,7 +18,7 @@ from frostline.checkpoints import Checkpoints
 from frostline.config import Settings
 from frostline.data.batches import Batches
 from frostline.heap import freed_memory_kept
-from frostline.loop_state import Row
+from frostline.loop_state import DivergedError, Row
 from frostline.models.device import only_looking, slow_layers_in_f32
 from frostline.progress import say, stage
 from frostline.rate_finder import find_rate
@@ -111,6 +111,8 @@ def fit(
         UserError: the loss is not finite, a trainable parameter gets no gradient, or nothing is trainable.
     """
     training = Training(network, batches, validation, settings, parameters, stop or StopRule())
+    if training.schedule.shortened:
+        say(f"The learning rate rises for half of the {settings.epochs} epochs, not for {settings.warmup_epochs:g} of them.")
     if checkpoints is not None and (saved := checkpoints.load()) is not None:
         training.go_on(saved)
         say(f"Training goes on after epoch {len(training.history)}.")
@@ -136,7 +138,12 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
         with stage("train", total=settings.epochs * rows) as bar:
             bar.advance(len(training.history) * rows)
             while not (reason := training.why_end() or training.prepare()):
-                on_epoch(training.epoch(bar))
+                try:
+                    row = training.epoch(bar)
+                except DivergedError as error:
+                    reason = _what_is_left(training, error)
+                    break
+                on_epoch(row)
                 # an epoch that was cut short is trained again
                 if checkpoints is not None and training.steps % len(training.batches) == 0:
                     checkpoints.offer(len(training.history), training.state())
@@ -146,3 +153,12 @@ def _train(training: Training, on_epoch: Callable[[Row], None], checkpoints: Che
         training.thaw()
         training.network.eval()
     return reason
+
+
+def _what_is_left(training: Training, error: DivergedError) -> str:
+    """Why training ends where it diverges after an epoch whose weights can be kept; before that it is the error it is."""
+    if not training.best.row:
+        raise error
+    kept = f"the weights after epoch {training.best.row['epoch']} are kept"
+    say(f"{error.message} Training ends; {kept}. Try {error.hint}.", "yellow")
+    return f"{error.message} {kept.capitalize()}."

@@ -15,6 +15,10 @@ from frostline.errors import UserError
 Row = dict[str, Any]
 
 
+class DivergedError(UserError):
+    """The losses have left the finite numbers."""
+
+
 def live_tensors(network: nn.Module) -> list[Tensor]:
     """What training can change: trained parameters, and buffers."""
     return [*(parameter for parameter in network.parameters() if parameter.requires_grad), *network.buffers()]
@@ -153,12 +157,24 @@ class Sums:
 
 
 def diverged(what: str, epoch: int, step: int, rate: float, lr: float) -> None:
-    """Raise the ``UserError`` for a training that has left the finite numbers, in this epoch and step (counted from 0, 1).
+    """Raise the error for a training that has left the finite numbers, in this epoch and step (counted from 0, 1).
 
     ``rate`` is the step's, which the schedule and a factor of the settings' ``rates`` have made of ``lr``.
     """
-    raise UserError(
+    raise DivergedError(
         f"{what} in epoch {epoch + 1}, step {step}, at a learning rate of {rate:g}.",
         expected="a finite loss",
         hint=f"a smaller learning rate, for example --set lr={lr / 10:g}",
     )
+
+
+def check_gradients(network: nn.Module) -> None:
+    """After a backward pass: a parameter that trains and has no gradient has no part in the output, and is a ``UserError``."""
+    unused = [name for name, parameter in network.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    if unused:
+        raise UserError(
+            "Some trainable parameters have no part in the network's output.",
+            expected="a gradient for each of them, or that they are frozen",
+            received="no gradient for " + ", ".join(unused),
+            hint=f'--set "rates={unused[0]}=frozen,*=1"',
+        )

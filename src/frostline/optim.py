@@ -55,24 +55,22 @@ def _muon(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optim
 def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = None) -> list[dict[str, Any]]:
     """Optimizer groups by the settings' ``rates``: the first pattern that a parameter's name matches decides.
 
-    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, not on biases and BatchNorm. Muon
+    A rate is a factor on the learning rate, or "frozen". Weight decay acts on weights alone, not on biases, BatchNorm and what
+    else timm's network says (position embeddings, class tokens). Muon
     takes the matrices and filters of all but the head; the rest have ``BESIDE_MUON`` of the learning rate.
 
     Args:
         network: what trains; parameters that require no gradient stay as they are.
         settings: ``rates``, ``lr``, ``layer_decay``.
-        backbone: timm's network, a part of which ``network`` is; needed where ``layer_decay`` is not 1.
+        backbone: timm's network, where ``network`` is a part of one; needed where ``layer_decay`` is not 1.
 
     Raises:
-        UserError: a name that no pattern matches, a pattern that matches none or cannot be read, or a backbone whose layers timm
-            does not order.
+        UserError: a name that no pattern matches, a pattern that decides for none or cannot be read, or a backbone whose layers
+            timm does not order.
     """
     rules = [_rule(text) for text in settings.rates]
-    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    for pattern, _ in rules[:-1]:  # the last one, usually *, is for what is left
-        if not any(fnmatchcase(name, pattern) for name in names):
-            shown = ", ".join([*names[:3], *names[-2:]])
-            raise UserError("A pattern of 'rates' matches no parameter.", expected=f"names such as {shown}", received=pattern)
+    _check_patterns([pattern for pattern, _ in rules], [name for name, each in network.named_parameters() if each.requires_grad])
+    undecayed = _undecayed(backbone)
     decays = _layer_decays(backbone, settings.layer_decay) if settings.layer_decay != 1 else {}
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
@@ -83,7 +81,7 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
             raise UserError(
                 f"No pattern of 'rates' matches {name}.", expected="a last pattern *=1", received=", ".join(settings.rates)
             )
-        rate, decayed = matching[0], parameter.dim() > 1
+        rate, decayed = matching[0], parameter.dim() > 1 and id(parameter) not in undecayed
         parameter.requires_grad_(rate is not None)
         if rate is not None:
             rate *= decays.get(id(parameter), 1.0)
@@ -93,6 +91,29 @@ def parameter_groups(network: nn.Module, settings: Settings, backbone: Any = Non
             group |= {"use_muon": turned} if settings.optimizer == "muon" else {}
             groups.setdefault((rate, decayed, turned), group)["params"].append(parameter)
     return list(groups.values())
+
+
+def _check_patterns(patterns: list[str], names: list[str]) -> None:
+    """Every pattern decides for some name, but a last *, which is for what is left."""
+    deciding = {next((i for i, pattern in enumerate(patterns) if fnmatchcase(name, pattern)), None) for name in names}
+    for place, pattern in enumerate(patterns):
+        if place in deciding or (pattern == "*" and place == len(patterns) - 1):
+            continue
+        if any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                "A pattern of 'rates' comes after others that have decided for all that it matches.",
+                expected="the special ones first, for example head.*=10,*=1",
+                received=",".join(patterns),
+                hint=f"{pattern} further to the front",
+            )
+        shown = ", ".join([*names[:3], *names[-2:]])
+        raise UserError("A pattern of 'rates' matches no parameter.", expected=f"names such as {shown}", received=pattern)
+
+
+def _undecayed(backbone: Any) -> set[int]:
+    """Identities of the parameters that timm's network wants without weight decay, whatever their shape."""
+    names: set[str] = getattr(backbone, "no_weight_decay", set)()
+    return {id(parameter) for name, parameter in (backbone.named_parameters() if names else ()) if name in names}
 
 
 def frozen_by(names: Iterable[str], freezeout: Sequence[str], done: float) -> set[str]:
@@ -191,7 +212,7 @@ def rate(schedule: str, step: int, total: int, warmup: int) -> float:
 class Schedule:
     """The settings' schedule over every group's own base rate; made, it has set the rates of the first step.
 
-    ``factor`` is what the base rates are multiplied by now.
+    ``factor`` is what the base rates are multiplied by now; ``shortened``: the rise takes less than was asked.
 
     Args:
         optimizer: its groups' rates are the base rates.
@@ -202,7 +223,8 @@ class Schedule:
     def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings, steps_per_epoch: int) -> None:
         self.optimizer, self.name = optimizer, settings.schedule
         self.total, self.warmup = settings.epochs * steps_per_epoch, round(settings.warmup_epochs * steps_per_epoch)
-        if self.warmup > self.total // 2:  # as a recipe's is that is tried for one epoch: its rate would never fall
+        self.shortened = self.warmup > self.total // 2  # as a recipe's is that is tried for one epoch: its rate would never fall
+        if self.shortened:
             self.warmup = self.total // 2
         self.base = [group["lr"] for group in optimizer.param_groups]
         self.steps = 0

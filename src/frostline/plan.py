@@ -16,6 +16,7 @@ from frostline.data.imageset import Splits
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
 from frostline.frozen import Below
+from frostline.loop_state import check_gradients
 from frostline.models.device import make_fabric, pick_device, pick_precision, slow_layers_in_f32
 from frostline.models.heads import make_head
 from frostline.models.traced import short_path
@@ -29,11 +30,12 @@ BLOCKS = 8
 
 @dataclass(frozen=True)
 class Part:
-    """A block of the network: its name, its parameters, and how many of them train."""
+    """A block of the network: its name, its parameters, how many of them train, and whether any lies above the frost line."""
 
     name: str
     parameters: int
     trained: int
+    above: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Plan:
 
     Attributes:
         parts: blocks of the network, from the input to the features.
-        head: parameters of the head, all of which train.
+        head: parameters of the head, and how many of them train.
         rows: activations that are kept; 0 on the live path.
         stored: bytes they take.
         below_speed: images per second of the frozen part, as just timed.
@@ -51,7 +53,7 @@ class Plan:
     """
 
     parts: tuple[Part, ...]
-    head: int
+    head: Part
     rows: int
     stored: int
     below_speed: float
@@ -79,12 +81,14 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
 
 def _parts(below: Below, trained: set[int]) -> tuple[Part, ...]:
     parts: dict[str, Part] = {}
+    above = {id(parameter) for parameter in below.line.upper.parameters()}
     pretrained: Any = below.loaded.network
     for name, parameter in pretrained.network.named_parameters():
         block = _block(name)
         before = parts.get(block, Part(block, 0, 0))
         moves = parameter.numel() if id(parameter) in trained else 0
-        parts[block] = Part(block, before.parameters + parameter.numel(), before.trained + moves)
+        over = before.above or id(parameter) in above
+        parts[block] = Part(block, before.parameters + parameter.numel(), before.trained + moves, over)
     return tuple(parts.values())
 
 
@@ -104,8 +108,8 @@ def _below_speed(below: Below) -> float:
     return BLOCKS * runner.batch / (time.monotonic() - started)
 
 
-def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float, set[int], int]:
-    """Images per second of a training step without the optimizer's, identities of what trains, and how many the head has."""
+def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float, set[int], Part]:
+    """Images per second of a training step without the optimizer's, identities of what trains, and the head."""
     line, device = below.line, pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     batch = min(settings.batch_size, 64)
@@ -128,10 +132,13 @@ def _above_speed(below: Below, settings: Settings, classes: int) -> tuple[float,
             fabric.backward(functional.cross_entropy(model(torch.rand(batch, *line.shape, device=device)).float(), labels))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
+        check_gradients(network)  # said before minutes of activations
     for name, value in network.named_buffers():
         value.copy_(statistics[name])
     network.zero_grad(set_to_none=True)
-    return batch / (time.monotonic() - started), trained, sum(parameter.numel() for parameter in head.parameters())
+    sizes = [(parameter.numel(), id(parameter) in trained) for parameter in head.parameters()]
+    part = Part("head", sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains), above=True)
+    return batch / (time.monotonic() - started), trained, part
 
 
 def say_plan(plan: Plan, below: Below, settings: Settings) -> None:
@@ -142,12 +149,12 @@ def say_plan(plan: Plan, below: Below, settings: Settings) -> None:
     total, trained = sum(part.parameters for part in plan.parts), sum(part.trained for part in plan.parts)
     shape = "×".join(map(str, line.shape))
     say(
-        f"{below.loaded.name}: {total:,} parameters, {trained:,} of them train, and {plan.head:,} of the head: "
-        f"{trained + plan.head:,} of {total + plan.head:,}."
+        f"{below.loaded.name}: {total:,} parameters, {trained:,} of them train, and {plan.head.trained:,} of the head: "
+        f"{trained + plan.head.trained:,} of {total + plan.head.parameters:,}."
     )
     frozen = True
     for part in plan.parts:
-        if frozen and part.trained:
+        if frozen and part.above:
             say(f"  ~~~~ frost line, at {line.first}: activations of {shape} ~~~~", "bold")
             frozen = False
         share = "frozen" if not part.trained else "trains" if part.trained == part.parameters else f"{part.trained:,} of them train"

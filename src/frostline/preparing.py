@@ -13,6 +13,7 @@ from frostline.data.edits import edited
 from frostline.data.imageset import Source, Splits
 from frostline.data.sources import load_source
 from frostline.data.splits import split
+from frostline.effects import say_without_effect
 from frostline.errors import UserError
 from frostline.run_folder import check_place
 from frostline.runs import DATA, SETTINGS, Run
@@ -64,6 +65,7 @@ def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwri
 
         check_there(settings.backbone, settings.weights)
     _check_teacher(settings, splits, folder)
+    say_without_effect(settings)
     return Prepared(source, splits, seconds)
 
 

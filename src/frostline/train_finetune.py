@@ -121,7 +121,7 @@ class _FineTuning:
         found = self.activations.head_features(run, stop)
         labels, judged = self.splits.train.labels[found.train.seen], self.splits.validation.labels[found.validation.seen]
         # a rule that has ended the features has done its work: it does not end a dense head's training as well
-        rule = StopRule() if stop.reason else stop
+        rule = StopRule(started=stop.started) if stop.reason else stop
 
         def on_epoch(row: dict[str, Any]) -> None:
             run.add_history({"stage": "head", **row})

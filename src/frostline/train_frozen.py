@@ -26,20 +26,6 @@ from frostline.stopping import StopRule
 from frostline.teacher import find_teacher
 from frostline.trained import Trained
 
-#: Settings of what is trained step by step, for which a head that is fitted has no use.
-_STEPWISE = (
-    *("epochs", "batch_size", "optimizer", "lr", "find_lr", "momentum", "weight_decay", "schedule", "warmup_epochs", "clip"),
-    *("loss", "label_smoothing", "mixup", "cutmix", "ema", "soup", "compile", "monitor", "patience", "rates", "freezeout"),
-    *("accumulate", "skip_easy"),
-)
-
-
-def _say_unused(settings: Settings) -> None:
-    plain = Settings()
-    changed = [name for name in _STEPWISE if getattr(settings, name) != getattr(plain, name)]
-    if changed and not settings.head.startswith("dense"):
-        say(f"A {settings.head} head is fitted, not trained: {', '.join(changed)} without effect.", "yellow")
-
 
 def _say_counts(frozen: Frozen, settings: Settings, classes: int) -> None:
     """What is frozen and what is fitted."""
@@ -67,7 +53,6 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
             hint="--train-from and a block; or --views 2 for mirror images",
         )
     find_teacher(settings, splits)  # a head on features has none: the error says so
-    _say_unused(settings)
     check_splits_unseen(splits, settings.backbone)
     with run.timing("compile"):
         frozen = freeze(settings, splits.train.size)
@@ -82,7 +67,8 @@ def train_frozen(splits: Splits, settings: Settings, run: Run, stop: StopRule) -
     labels, judged = splits.train.labels[found.train.seen], splits.validation.labels[found.validation.seen]
     with run.timing("fit"):
         # a rule that has ended extraction has done its work: it does not end a dense head's training as well
-        head = fit_head(found, labels, judged, settings, StopRule() if stop.reason else stop, run.add_history, splits.train.labels)
+        rule = StopRule(started=stop.started) if stop.reason else stop
+        head = fit_head(found, labels, judged, settings, rule, run.add_history, splits.train.labels)
     with run.timing("join"):
         graph, precision = _joined(frozen, head, settings)
     seen = [splits.train.digests[found.train.seen], splits.validation.digests[found.validation.seen]]
@@ -127,7 +113,7 @@ def extracted(
 def _extracted_as(
     dtype: str, frozen: Frozen, splits: Splits, settings: Settings, run: Run, stop: StopRule
 ) -> tuple[str, list[FeatureCache], Extracted]:
-    caches = frozen.caches(settings.views, dtype)
+    caches = frozen.caches(range(settings.views), dtype)
 
     def table(rows: int) -> FeatureTable:
         return FeatureTable(rows, settings.views, frozen.width, dtype)
@@ -194,7 +180,7 @@ def _judged(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCa
             f"A feature of {images.name} is too large for float16: all of {images.name} was judged by features in float32."
         )
         say(notes[-1], "yellow")
-        return _judged_by(saved, images, frozen, frozen.caches(len(caches), "float32"))
+        return _judged_by(saved, images, frozen, frozen.caches(range(len(caches)), "float32"))
 
 
 def _judged_by(saved: Any, images: ImageSet, frozen: Frozen, caches: list[FeatureCache]) -> NDArray[np.float32]:

@@ -17,17 +17,17 @@ from frostline.data.batches import Batches
 from frostline.data.mixing import mix
 from frostline.data.order import stream_seed
 from frostline.errors import UserError
-from frostline.loop_state import Best, MovingAverage, Row, Sums, diverged
+from frostline.loop_state import Best, MovingAverage, Row, Sums, check_gradients, diverged
 from frostline.losses import make_loss, make_penalty
-from frostline.models.compiled import Compiled
+from frostline.models.compiled import Compiled, check_graphs
 from frostline.models.device import make_fabric, pick_device, pick_precision, placed
 from frostline.models.layers import seeded, switch_dropout
 from frostline.optim import Schedule, check_freezeout, frozen_by, make_optimizer, parameter_groups
-from frostline.progress import Stage
+from frostline.progress import Stage, say
 from frostline.stopping import StopRule
 
 #: Steps between looks at the losses on an accelerator, which would wait for it each time.
-LOOK_EVERY = 16
+LOOK_EVERY = 256
 
 
 @torch.inference_mode()
@@ -70,6 +70,7 @@ class Training:
     ) -> None:
         self.settings, self.stop, self.began = settings, stop, stop.elapsed()
         self.device = pick_device(settings.device)
+        check_graphs(settings, self.device)
         self.precision = pick_precision(settings.precision, self.device)
         self.network, self.batches, self.validation = placed(network, self.device), batches, validation
         groups = _trained(network, parameters, settings)
@@ -117,10 +118,17 @@ class Training:
                     numbers[name] = value
         values = {"steps": self.steps, "history": self.history, "best": kept, "optimizer": numbers}
         clock = {"elapsed": self.stop.elapsed(), "began": self.began}
-        return State(tensors, {**values, "base": self.schedule.base, "rates": self.rates, "clock": clock})
+        return State(tensors, {**values, "base": self.schedule.base, "rates": self.rates, "clock": clock, "how": self._how()})
+
+    def _how(self) -> dict[str, str]:
+        """What the bits of a training depend on beside its settings."""
+        return {"precision": self.precision, "device": self.device.type, "torch": torch.__version__}
 
     def go_on(self, saved: State) -> None:
-        """To where ``state`` was taken."""
+        """To where ``state`` was taken; that it was taken by other means is said."""
+        then, now = saved.values.get("how", {}), self._how()
+        if changed := [f"{name} {then[name]}, now {now[name]}" for name in then if then[name] != now[name]]:
+            say(f"Training began with {', '.join(changed)}: it does not become what it would have been.", "yellow")
         self.best.go_on(saved.tensors, saved.values["best"])
         if self.average:
             self.average.go_on(saved.tensors)
@@ -155,7 +163,7 @@ class Training:
         ]
         loss, logits = torch.stack([loss for loss, _ in done]).sum(), torch.cat([logits for _, logits in done])
         if self.steps == 0:
-            self._check_gradients()
+            check_gradients(self.network)
         if self.settings.clip:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False)
         self.optimizer.step()
@@ -192,15 +200,6 @@ class Training:
         self.steps += 1
         if self.average:
             self.average.update(self.steps)
-
-    def _check_gradients(self) -> None:
-        unused = [name for name, p in self.network.named_parameters() if p.requires_grad and p.grad is None]
-        if unused:
-            raise UserError(
-                "Some trainable parameters have no part in the network's output.",
-                expected="a gradient for each of them, or that they are frozen",
-                received="no gradient for " + ", ".join(unused),
-            )
 
     def prepare(self) -> str:
         """Let the batches compute what the next epoch needs; why training ends where that was cut short, else ""."""
@@ -282,9 +281,9 @@ class Training:
             return ""
         if self.stop.check(self.history[-1]["validation_accuracy"]):
             return self.stop.reason
-        settings = self.settings
-        if len(self.history) >= settings.epochs:
-            return f"all {settings.epochs} epochs were run"
-        if settings.patience > 0 and len(self.history) - self.best.row["epoch"] >= settings.patience:
-            return f"no better validation {self.best.monitor} in {settings.patience} epochs"
+        epochs, patience = self.settings.epochs, self.settings.patience
+        if len(self.history) >= epochs:
+            return f"all {epochs} epochs were run"
+        if patience > 0 and len(self.history) - self.best.row["epoch"] >= patience:
+            return f"no better validation {self.best.monitor} in {patience} epochs"
         return ""

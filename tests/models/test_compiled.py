@@ -10,8 +10,20 @@ from frostline.config import Settings
 from frostline.data.batches import ArrayBatches
 from frostline.errors import UserError
 from frostline.loop import fit
+from frostline.models.compiled import check_graphs
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+
+
+@pytest.mark.parametrize("compile", ["reduce-overhead", "max-autotune"])
+def test_cuda_graphs_know_no_batches_in_parts(compile):
+    settings = Settings(compile=compile, accumulate=2)
+    with pytest.raises(UserError, match="at once alone") as caught:
+        check_graphs(settings, torch.device("cuda"))
+    assert caught.value.hint == "--set accumulate=1"
+    check_graphs(settings, torch.device("cpu"))
+    check_graphs(settings.with_values(accumulate=1), torch.device("cuda"))
+    check_graphs(settings.with_values(compile="default"), torch.device("cuda"))
 
 
 def trained(compile, sizes):

@@ -9,10 +9,30 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from frostline.config import Settings
 from frostline.errors import UserError
 
 #: Programs that torch may make of one network: one for each size of images that grow, where its own limit is 8.
 MOST_PROGRAMS = 256
+
+
+#: Modes of ``torch.compile`` that record a GPU's steps as CUDA graphs.
+RECORDED = ("reduce-overhead", "max-autotune")
+
+
+def check_graphs(settings: Settings, device: torch.device) -> None:
+    """CUDA graphs and batches in parts exclude each other: the second part's run would overwrite the first one's gradients.
+
+    Raises:
+        UserError: both are asked for.
+    """
+    if device.type == "cuda" and settings.compile in RECORDED and settings.accumulate > 1:
+        raise UserError(
+            "CUDA graphs know batches that are computed at once alone.",
+            expected="accumulate=1, or compile=default or no",
+            received=f"compile={settings.compile}, accumulate={settings.accumulate}",
+            hint="--set accumulate=1",
+        )
 
 
 class Compiled:
