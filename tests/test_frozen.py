@@ -65,7 +65,7 @@ def by_torch(made, pixels):
 
 def test_features_are_torchs_of_the_image_and_its_mirror(settings, graphs):
     made, images = freeze(settings, STORED), image_set()
-    (block,) = made.extract(images, np.arange(5), made.caches(2, "float32"))
+    (block,) = made.extract(images, np.arange(5), made.caches(range(2), "float32"))
     found = from_stored(block.features, "float32")
     assert found.shape == (5, 2, made.width)
     np.testing.assert_allclose(found[:, 0], by_torch(made, images.pixels), rtol=1e-3, atol=1e-4)
@@ -142,7 +142,7 @@ def test_the_key_knows_the_weights_and_their_preprocessing(settings, graphs, cha
 
 
 def _folder(made, dtype="float16", view=0):
-    return made.caches(2, dtype)[view].folder
+    return made.caches(range(2), dtype)[view].folder
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_where_a_network_does_not_compile_torch_runs_it_and_says_so(settings, mo
     assert "torch runs it" in capsys.readouterr().err
     assert made.graph is None
     assert made.key["engine"].startswith("torch ")
-    (block,) = made.extract(images, np.arange(5), made.caches(2, "float32"))
+    (block,) = made.extract(images, np.arange(5), made.caches(range(2), "float32"))
     np.testing.assert_allclose(block.features[:, 0], by_torch(made, images.pixels), rtol=1e-3, atol=1e-4)
 
 

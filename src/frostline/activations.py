@@ -18,7 +18,7 @@ from frostline.data.batches import Batches, FeatureBatches, stored_tensor
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.order import OrderedRows, generator
 from frostline.data.reading import stored_blocks
-from frostline.data.views import seen_as
+from frostline.data.views import cached_numbers, seen_as
 from frostline.errors import UserError
 from frostline.feature_cache import STORED, in_storage_type
 from frostline.features import FeatureBlock
@@ -78,6 +78,7 @@ class Cached:
     def __init__(self, below: Below, splits: Splits, settings: Settings, stop: StopRule, views: int) -> None:
         self.below, self.splits, self.settings, self.views = below, splits, settings, views
         self.stop, self.reason = stop, ""
+        self.numbers = numbers_of(views, settings)
         self.at_first = 1 if settings.epochs > 1 else views
         self.train_table, self.validation_table = in_storage_type(settings.feature_dtype, self._tables)
         self.seen, self.judged = self.train_table.seen.copy(), self.validation_table.seen.copy()
@@ -89,10 +90,11 @@ class Cached:
         with stage("activations", len(splits.train) + len(splits.validation)) as bar:
             for images in (splits.validation, splits.train):  # a run that is cut short has all of what it is judged by
                 views, now = (self.views, self.at_first) if images is splits.train else (self.settings.views,) * 2
-                table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(now, dtype)
+                numbers = self.numbers[:now] if images is splits.train else range(now)
+                table, caches = FeatureTable(len(images), views, frozen.width, dtype), frozen.caches(numbers, dtype)
                 tables.append(table)
                 unseen = Unseen(images.labels)
-                for block in frozen.extract(images, stratified_order(images.labels, self.settings.seed), caches):
+                for block in frozen.extract(images, stratified_order(images.labels, self.settings.seed), caches, numbers):
                     table.add(block)
                     bar.advance(len(block.rows))
                     few = unseen.see(block.rows)
@@ -124,9 +126,9 @@ class Cached:
         frozen, images, rows, table, first = self.below.frozen, self.splits.train, self.seen, self.train_table, self.at_first
         if dtype != table.dtype:
             table, first = FeatureTable(len(rows), self.views, frozen.width, dtype), 0
-        done = 0
+        done, numbers = 0, self.numbers[first:]
         with stage("activations of further views", len(rows)) as bar:
-            for block in frozen.extract(images, rows, frozen.caches(self.views, dtype)[first:], first):
+            for block in frozen.extract(images, rows, frozen.caches(numbers, dtype), numbers):
                 if first:
                     table.fill(done, first, block)
                 else:
@@ -179,6 +181,11 @@ class Cached:
         return table
 
 
+def numbers_of(views: int, settings: Settings) -> list[int]:
+    """The numbers of as many views of each training image: mirrored ones are among them where mirrored ones are served."""
+    return cached_numbers(views, mirrored=settings.views > 1)
+
+
 def views_that_fit(below: Below, splits: Splits, settings: Settings, began_with: int = 0) -> int:
     """As many views as wanted, or as the disk has room for: they lie there twice, in the cache and in the run's own table.
 
@@ -196,7 +203,7 @@ def views_that_fit(below: Below, splits: Splits, settings: Settings, began_with:
     free = OF_THE_DISK * shutil.disk_usage(home()).free
     needed = 2 * row * (len(splits.train) * wanted + len(splits.validation) * settings.views)
     if needed > free:  # what is cached needs room once alone; only now is it worth reading the cache's index
-        cached = [int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(wanted, dtype)]
+        cached = [int(cache.has(splits.train.digests).sum()) for cache in below.frozen.caches(numbers_of(wanted, settings), dtype)]
         free += row * sum(cached)
     fitting = int((free / (2 * row) - len(splits.validation) * settings.views) // max(len(splits.train), 1))
     if fitting < least:

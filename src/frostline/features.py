@@ -52,7 +52,7 @@ class _Pending:
 
 
 def extract(
-    images: ImageSet, rows: Rows, preprocess: Preprocess, engine: Runs, caches: Sequence[FeatureCache], first: int = 0
+    images: ImageSet, rows: Rows, preprocess: Preprocess, engine: Runs, caches: Sequence[FeatureCache], views: Sequence[int] = ()
 ) -> Iterator[FeatureBlock]:
     """Features of these rows in blocks of at most ``BLOCK``, in order; computed where the cache lacks them, and then kept there.
 
@@ -61,15 +61,15 @@ def extract(
         rows: (n,) row numbers, in the order wanted.
         preprocess: the network's.
         engine: gives (b, D) float32 for (b, h, w, 3) uint8.
-        caches: one per view, as ``data.views`` numbers them from ``first`` on.
-        first: the number of the first cache's view.
+        caches: one per view.
+        views: their numbers, see ``data.views``; where there are none, from 0 on.
 
     Raises:
         FeatureOverflowError: a value does not fit the caches' storage type.
         UserError: a feature is not finite.
     """
     queue: deque[_Pending] = deque()
-    outputs = engine.run(_batches(images, rows, preprocess, engine.batch, caches, queue, first))
+    outputs = engine.run(_batches(images, rows, preprocess, engine.batch, caches, queue, views or range(len(caches))))
     for features, *_ in outputs:
         while not queue[0].chunks:
             yield _finish(images, queue.popleft(), caches)
@@ -89,7 +89,7 @@ def _batches(
     batch: int,
     caches: Sequence[FeatureCache],
     queue: deque[_Pending],
-    first: int,
+    views: Sequence[int],
 ) -> Iterator[Array]:
     """The images to compute, view by view; ``queue`` learns what each batch is for before it is handed out."""
     plan: deque[tuple[_Pending, Rows]] = deque()
@@ -109,9 +109,9 @@ def _batches(
 
     for block in stored_blocks(images, wanted(), preprocess):
         pending, positions = plan.popleft()
-        for view, known in enumerate(pending.known):
+        for view, known in zip(views, pending.known, strict=True):
             if not known[positions].all():
-                yield seen_as(block, images.digests[pending.rows[positions]], first + view)
+                yield seen_as(block, images.digests[pending.rows[positions]], view)
 
 
 def _block(caches: Sequence[FeatureCache], batch: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -63,15 +63,15 @@ class Frozen:
     key: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
-    def caches(self, views: int, dtype: str) -> list[FeatureCache]:
-        """The cache of each view."""
-        return [FeatureCache({**self.key, "view": view_name(number)}, self.width, dtype) for number in range(views)]
+    def caches(self, views: Iterable[int], dtype: str) -> list[FeatureCache]:
+        """The cache of each view, by their numbers."""
+        return [FeatureCache({**self.key, "view": view_name(number)}, self.width, dtype) for number in views]
 
     def extract(
-        self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache], first: int = 0
+        self, images: ImageSet, rows: NDArray[np.int64], caches: list[FeatureCache], views: Sequence[int] = ()
     ) -> Iterator[FeatureBlock]:
-        """Features of these rows, in order; ``first`` is the number of the first cache's view."""
-        return extract(images, rows, self.preprocess, self.engine, caches, first)
+        """Features of these rows, in order; ``views`` are the numbers of the caches' views, from 0 where there are none."""
+        return extract(images, rows, self.preprocess, self.engine, caches, views)
 
 
 def freeze(settings: Settings, stored: tuple[int, int] | None) -> Frozen:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from frostline.data.rows import pixel_digests
-from frostline.data.views import SERVED, seen_as, served, view_name
+from frostline.data.views import SERVED, cached_numbers, seen_as, served, view_name
 from frostline.drawn import drawn_images
 
 IMAGES = drawn_images(40, 32, 48)
@@ -45,6 +45,19 @@ def test_a_shifted_view_is_the_image_moved(number):
         assert any(equal)
         mirrored += equal.index(True) >= len(moves) // 2
     assert 8 <= mirrored <= 32
+
+
+def test_below_zero_nothing_is_mirrored():
+    upright = cached_numbers(4, mirrored=False)
+    assert [view_name(number) for number in upright] == ["image", "shifted-1-upright", "cropped-2-upright", "recoloured-3-upright"]
+    assert cached_numbers(3, mirrored=True) == [0, 1, 2]
+    for image, found in zip(IMAGES, seen_as(IMAGES, DIGESTS, -1), strict=True):
+        assert any(np.array_equal(found, _moved(image, y, x)) for y in range(-2, 3) for x in range(-3, 4))
+    for number in upright[2:]:
+        seen = seen_as(IMAGES, DIGESTS, number).reshape(40, -1)
+        for i in range(40):
+            own, mirrored = (np.corrcoef(seen[i], each[i].ravel())[0, 1] for each in (IMAGES, IMAGES[:, :, ::-1]))
+            assert own >= mirrored
 
 
 def _moved(image, y, x):

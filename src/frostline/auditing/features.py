@@ -107,7 +107,7 @@ def _negative(table: FeatureTable) -> bool:
 
 
 def _table(images: ImageSet, frozen: Frozen, dtype: str) -> FeatureTable:
-    table, caches = FeatureTable(len(images), VIEWS, frozen.width, dtype), frozen.caches(VIEWS, dtype)
+    table, caches = FeatureTable(len(images), VIEWS, frozen.width, dtype), frozen.caches(range(VIEWS), dtype)
     with stage(f"features of {images.name}", len(images)) as bar:
         for block in frozen.extract(images, np.arange(len(images)), caches):
             table.add(block)

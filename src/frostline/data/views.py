@@ -1,6 +1,7 @@
 """Views of an image that are computed once and cached: as it is, mirrored, then drawn ones: shifted, cropped, recoloured, in turn.
 
-The parameters of a view come from (image digest, view number), so that a cached row never depends on what it was cached with.
+Where images must not be mirrored the drawn ones alone follow, none of them mirrored; they have numbers below zero. The parameters
+of a view come from (image digest, view number), so that a cached row never depends on what it was cached with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Views 0 and 1; those after them are drawn, of these kinds in turn.
+#: Views 0 and 1; those after them, and those from −1 down, are drawn, of these kinds in turn.
 NAMES = ("image", "mirror")
 DRAWN = ("shifted", "cropped", "recoloured")
 #: A shifted view is moved each way by at most this share of the side, and at least by one pixel (2 of 32, 14 of 224).
@@ -43,13 +44,20 @@ def _reflected(index: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     return np.minimum(np.abs((index + last) % (2 * last) - last), side - 1) if side > 1 else np.zeros_like(index)
 
 
+def cached_numbers(count: int, mirrored: bool) -> list[int]:
+    """The numbers of the first ``count`` views, or of the first that are not mirrored."""
+    return [number if mirrored else -number for number in range(count)]
+
+
 def view_name(number: int) -> str:
     """The name that a view has in the cache's key."""
-    return NAMES[number] if number < len(NAMES) else f"{_kind(number)}-{number}"
+    if 0 <= number < len(NAMES):
+        return NAMES[number]
+    return f"{_kind(number)}-{number}" if number > 0 else f"{_kind(number)}-{-number}-upright"
 
 
 def _kind(number: int) -> str:
-    return DRAWN[(number - len(NAMES)) % len(DRAWN)]
+    return DRAWN[(number - len(NAMES) if number > 0 else -number - 1) % len(DRAWN)]
 
 
 def seen_as(block: Image8, digests: NDArray[Any], number: int) -> Image8:
@@ -62,11 +70,11 @@ def seen_as(block: Image8, digests: NDArray[Any], number: int) -> Image8:
 
 
 def _drawn(image: Image8, digest: bytes, number: int) -> Image8:
-    """Mirrored or not, then changed as the view's kind says, by numbers in [0, 1) from the digest."""
-    drawn = hashlib.blake2b(digest, digest_size=16, person=b"view", salt=number.to_bytes(8, "little")).digest()
+    """Mirrored or not, never below zero; then changed as the view's kind says, by numbers in [0, 1) from the digest."""
+    drawn = hashlib.blake2b(digest, digest_size=16, person=b"view", salt=abs(number).to_bytes(8, "little")).digest()
     shares = [int.from_bytes(drawn[start : start + 2], "little") / 2**16 for start in range(1, 15, 2)]
     changes = {"shifted": _shifted, "cropped": _cropped, "recoloured": _recoloured}
-    return changes[_kind(number)](image[:, ::-1] if drawn[0] & 1 else image, shares)
+    return changes[_kind(number)](image[:, ::-1] if number > 0 and drawn[0] & 1 else image, shares)
 
 
 def _shifted(image: Image8, shares: list[float]) -> Image8:
