@@ -1,4 +1,5 @@
 import csv
+import os
 import tomllib
 
 import pytest
@@ -59,9 +60,48 @@ def test_another_search_in_the_folder_is_refused(splits, settings, tmp_path, mon
         tune(splits, settings.with_values(batch_size=7), ["lr"], [], 2, tmp_path)
 
 
-def test_what_cannot_be_searched_is_named(splits, settings, tmp_path):
+@pytest.mark.parametrize("name", ["weights", "views", "head"])
+def test_what_cannot_be_searched_is_named(name, splits, settings, tmp_path):
     with pytest.raises(UserError, match="cannot be searched"):
-        tune(splits, settings, ["weights"], [], 1, tmp_path)
+        tune(splits, settings, [name], [], 1, tmp_path)
+
+
+def test_a_search_that_cannot_be_opened_says_so(splits, settings, tmp_path):
+    (tmp_path / "study.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        tune(splits, settings, ["lr"], [], 1, tmp_path)
+    assert "--out" in caught.value.hint
+
+
+def test_what_a_killed_trial_left_goes_but_not_what_is_at_work(splits, settings, tmp_path, monkeypatch):
+    from frostline.run_folder import lock
+
+    monkeypatch.setattr("frostline.tune._accuracy", lambda *_: 0.5)
+    for name in ("trial-7", "trial-8"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    handle = lock(tmp_path / "trial-8")
+    tune(splits, settings, ["lr"], [], 1, tmp_path)
+    os.close(handle)
+    assert [path.name for path in tmp_path.glob("trial-*")] == ["trial-8"]
+
+
+def test_a_real_trial_is_pruned_by_its_epochs(splits, settings, tmp_path, monkeypatch):
+    import optuna
+
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda **_: optuna.pruners.ThresholdPruner(lower=2.0))
+    seen = []
+    real = StopRule.check
+
+    def counting(self, accuracy=None):
+        seen.append(accuracy)
+        return real(self, accuracy)
+
+    monkeypatch.setattr(StopRule, "check", counting)
+    with pytest.raises(UserError, match="No trial ended well"):
+        tune(splits, settings.with_values(epochs=5), ["lr"], [], 1, tmp_path)
+    with open(tmp_path / "trials.csv") as stream:
+        assert [row["state"] for row in csv.DictReader(stream)] == ["pruned"]
+    assert sum(accuracy is not None for accuracy in seen) == 1  # judged once: four of five epochs were never run
 
 
 def test_a_failed_trial_is_a_row_and_all_failed_an_error(splits, settings, tmp_path, monkeypatch):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from frostline.feature_cache import in_use
 from frostline.files import digest_json, write_text
 from frostline.progress import say
 from frostline.recipes import RECIPES, model_name, recipe
+from frostline.run_folder import lock
 from frostline.runs import Run
 from frostline.stopping import StopRule
 from frostline.teacher import digest_of, open_teacher
@@ -52,6 +56,8 @@ SPACES: dict[str, Callable[[Any, Settings], Any]] = {
     "power": lambda trial, s: trial.suggest_float("power", 0.4, 1.0),
     "views": lambda trial, s: trial.suggest_categorical("views", [1, 2]),
 }
+#: What a kind of training is not chosen by: from scratch the loop validates by one view whatever is served.
+WITHOUT = {"scratch": ("views", "cached_views", "head", "power", "layer_decay")}
 #: What is searched where nothing is named.
 USUAL = {
     "scratch": ("lr", "weight_decay", "label_smoothing", "shift", "cutout"),
@@ -108,12 +114,14 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     kind = "scratch" if settings.kind == "scratch" else "head" if settings.train_from == "head" and not cuts else "finetune"
     without_effect = {"label_smoothing"} if settings.teacher else set[str]()
     searched = names or [name for name in USUAL[kind] if name not in without_effect]
-    if unknown := sorted(set(searched) - set(SPACES)):
-        raise UserError("These settings cannot be searched.", expected=", ".join(SPACES), received=", ".join(unknown))
+    spaces = [name for name in SPACES if name not in WITHOUT.get(kind, ())]
+    if unknown := sorted(set(searched) - set(spaces)):
+        raise UserError("These settings cannot be searched.", expected=", ".join(spaces), received=", ".join(unknown))
     out.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
     storage = f"sqlite:///{(out / STUDY).resolve()}"
-    study = optuna.create_study(study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", pruner=pruner)
+    study = _study(optuna, storage, pruner, out)
+    _clear(out)
     # a seed of its own for every continuation: it would else begin with the first trials again
     study.sampler = optuna.samplers.TPESampler(seed=stream_seed(settings.seed, len(study.trials)) % 2**32)
     taught = [digest_of(settings)] if settings.teacher else []
@@ -126,6 +134,28 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     if interrupted:
         say("Interrupted: the same command goes on from here.", "yellow")
     return rows
+
+
+def _study(optuna: Any, storage: str, pruner: Any, out: Path) -> Any:
+    """The study of the folder, or a new one."""
+    try:
+        return optuna.create_study(
+            study_name="frostline", storage=storage, load_if_exists=True, direction="maximize", pruner=pruner
+        )
+    except Exception as error:  # SQLAlchemy's, sqlite's and Optuna's own, which have no class in common
+        wanted = f"a {STUDY} that an earlier search has left there, or none, in a folder that can be written to"
+        found = f"{type(error).__name__}: {str(error)[:200]}"
+        message = f"The search in {out} cannot be opened."
+        raise UserError(message, expected=wanted, received=found, hint="another folder for --out") from error
+
+
+def _clear(out: Path) -> None:
+    """Remove what trials have left that were killed; not those of another process that is at work."""
+    for left in out.glob("trial-*/"):
+        with suppress(UserError):
+            handle = lock(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
 
 
 def _ask_once(settings: Settings, splits: Splits) -> None:
@@ -150,7 +180,7 @@ def _search(study: Any, splits: Splits, settings: Settings, searched: list[str],
         values = {name: SPACES[name](trial, settings) for name in searched}
         if cuts:
             values["train_from"] = trial.suggest_categorical("train_from", cuts)
-        stop = _Reporting(budget_s=settings.budget or None, trial=trial)
+        stop = _Reporting(stop_at=settings.stop_at or None, budget_s=settings.budget or None, trial=trial)
         said = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
         say(f"Trial {trial.number + 1} of {count}: {said}")
         try:
@@ -252,7 +282,13 @@ def _toml(settings: Settings, found: dict[str, Any], why: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
 
 
 def _optuna() -> Any:

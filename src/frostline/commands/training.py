@@ -44,7 +44,10 @@ def train(
     ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory that training may take: 500M, 1G; the rest lies in files.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="For arrays, such as 1G: those over an eighth of it lie in files. Libraries take 1 GiB more."),
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
     exclude: Annotated[
         Path | None,
@@ -136,7 +139,9 @@ def tune(
     from frostline.recipes import RECIPES
 
     names, places = ([item for item in (text or "").split(",") if item] for text in (search, cuts))
-    asked = {**({"weights": weights} if weights else {}), **({"train_from": places[0]} if places else {})}
+    # the settings of training above the line wherever one of the places is above it, in whatever order they are named
+    place = {"train_from": next((each for each in places if each != "head"), "head")} if places else {}
+    asked = {**({"weights": weights} if weights else {}), **place}
     settings = choosing.settings_from(recipe, config, set_ or [], asked, data)
     rows = tuning.tune(experiment.load_data(data, settings), settings, names, places, trials, out)
     print_json(rows) if json else show.trials(rows, out, data, settings.recipe if settings.recipe in RECIPES else "")
