@@ -166,7 +166,7 @@ def test_a_curve_has_every_moment_at_which_something_was_judged(tmp_path: Path) 
     found = compare.curves([Run.open(tmp_path / "tuned")])
     ((name, points),) = found
     assert name == "tuned"
-    assert [(round(seconds), accuracy) for seconds, accuracy in points] == [(23, 0.5), (40, 0.75), (52, 0.8), (60, 0.9)]
+    assert [(round(seconds), accuracy) for seconds, accuracy in points] == [(3, 0.5), (40, 0.75), (52, 0.8), (60, 0.9)]
 
 
 def test_the_time_to_an_accuracy_is_that_of_the_first_moment_that_had_it() -> None:

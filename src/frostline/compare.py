@@ -159,7 +159,8 @@ def _curve(run: Run) -> list[tuple[float, float]]:
     for row in run.history():
         if row.get("validation_accuracy") is None or row.get("stage") == "head":
             continue
-        points.append((row["elapsed"] if "elapsed" in row else began + row["seconds"], row["validation_accuracy"]))
+        own = 0.0 if row.get("stage") == "features" else began  # a block of images has the command's clock, an epoch its training's
+        points.append((row["elapsed"] if "elapsed" in row else own + row["seconds"], row["validation_accuracy"]))
     if "validation-head" in run.splits:
         ready = began + sum(spent.get(stage, 0.0) for stage in ("activations", "head"))
         points.append((ready, float(verified(run, "validation-head").correct.mean())))

@@ -14,6 +14,8 @@ from frostline.plots import DARK, new_figure
 #: Okabe and Ito's colours but for yellow, which is hard to see on white; then dashes tell more runs apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _DASHES = ("-", "--", "-.", ":")
+#: Inches that a line of a legend takes.
+LEGEND_LINE = 0.22
 
 
 def accuracy_against_seconds(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path, title: str) -> None:
@@ -32,7 +34,7 @@ def accuracy_against_seconds(curves: Sequence[tuple[str, Sequence[tuple[float, f
         raise UserError(
             "None of these runs tells when it reached which accuracy.", expected="runs that 'frostline train' has finished"
         )
-    with new_figure(path, title, 8, 4.8) as figure:
+    with new_figure(path, title, 8, 4.2 + LEGEND_LINE * math.ceil(len(drawn) / 2)) as figure:
         axes = figure.subplots()
         for number, (name, points) in enumerate(drawn):
             seconds, accuracy = [max(point[0], 0.1) for point in points], [100 * point[1] for point in points]
