@@ -100,15 +100,15 @@ def sure_from(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64
 def stated_threshold(probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> float | None:
     """What a model's card states as ``sure_from``: that for ``SURE`` on validation, (N, K) and (N,).
 
-    ``NEVER`` where no threshold has that, or only one that fewer than ``LEAST_SURE`` images reach; None where there are not as many
-    images: ten right answers of ten say little of the eleventh.
+    At least the lowest probability that occurred. ``NEVER`` where no threshold has that, or only one that fewer than ``LEAST_SURE``
+    images reach; None where there are not as many images: ten right answers of ten say little of the eleventh.
     """
     if len(labels) < LEAST_SURE:
         return None
-    found = sure_from(probabilities, labels)
-    if found is None or (probabilities.max(axis=1).astype(np.float64) >= found).sum() < LEAST_SURE:
+    found, told = sure_from(probabilities, labels), probabilities.max(axis=1).astype(np.float64)
+    if found is None or (told >= found).sum() < LEAST_SURE:
         return NEVER
-    return found
+    return max(found, float(told.min()))  # of an answer less certain than any that was checked nothing is known
 
 
 def chosen_threshold(validation: Predictions, wanted: float) -> float | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import frostline
 from frostline import engine, inside
+from frostline.abstaining import stated_threshold
 from frostline.artifact import Compiled, write_model
 from frostline.conformal import card_rows
 from frostline.data.imageset import ImageSet
@@ -99,8 +100,10 @@ def write_int8(
     _refuse_loss(about, max_loss)
     about |= _gain(source, graph)
     _refuse_gain(about, min_gain)
-    fitted = card_rows(after.probabilities, after.labels) if images.name == "validation" else []
-    write_model(folder, graph, {}, seen, _card(source, about, fitted))
+    fitted, sure_from = list[dict[str, Any]](), None
+    if images.name == "validation":
+        fitted, sure_from = card_rows(after.probabilities, after.labels), stated_threshold(after.probabilities, after.labels)
+    write_model(folder, graph, {}, seen, {**_card(source, about, fitted), "sure_from": sure_from})
     return about
 
 
@@ -174,6 +177,9 @@ def _card(source: Predictor, about: Mapping[str, Any], label_sets: Sequence[Mapp
     """The source's card, and what was changed. Scores and label sets were measured on the source and stay with it."""
     not_its_own = ("schema", "files", "digest", "shared_weights", "scores", "label_sets")
     values = {key: value for key, value in source.card.values.items() if key not in not_its_own}
+    if "training" in values:
+        scores = ("validation_accuracy", "validation_loss")
+        values["training"] = {key: value for key, value in values["training"].items() if key not in scores}
     changed = {"precision": "int8", "frostline": frostline.__version__, "made_from": source.card.digest, "int8": dict(about)}
     return json_record({**values, **changed, **({"label_sets": label_sets} if label_sets else {})})
 
