@@ -176,6 +176,18 @@ def test_an_interrupted_file_is_continued_to_the_same_bytes(photos, predictor, t
     assert not list(tmp_path.glob("*.partial*"))
 
 
+def test_answers_kept_of_images_that_are_not_named_any_more_are_said(photos, predictor, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "answers.jsonl"
+    with monkeypatch.context() as patched:
+        interrupted(patched, 5)
+        with pytest.raises(KeyboardInterrupt):
+            predict_to(predictor, asked(photos), output)
+    one = [path for path in sorted(photos.rglob("*")) if path.is_file()][-1]
+    found = predict_to(predictor, asked(one), output, resume=True)
+    assert "5 of the answers kept are of images that this command does not name" in " ".join(capsys.readouterr().err.split())
+    assert found.rows == 6
+
+
 @pytest.mark.parametrize("promise", [None, Promise(0.9, 0.3)], ids=["", "label sets"])
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_cut_anywhere_it_is_mended_and_continued(photos, predictor, tmp_path, monkeypatch, form, promise, whole):

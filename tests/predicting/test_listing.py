@@ -32,6 +32,15 @@ def test_a_folder_is_its_images_in_order(tmp_path):
     assert names(tmp_path, [tmp_path], recursive=False) == wanted[:4]
 
 
+def test_what_holds_no_images_is_an_item_beside_what_does(tmp_path):
+    touched(tmp_path, "full/a.png", "empty/notes.txt")
+    found = list(listed(map(str, [tmp_path / "empty", tmp_path / "full"])))
+    assert [item.name for item in found] == [str(tmp_path / "full" / "a.png"), str(tmp_path / "empty")]
+    assert isinstance(found[1].source, BadImage)
+    assert str(found[1].source) == "no images in it"
+    assert list(listed([str(tmp_path / "empty")])) == []
+
+
 def test_hidden_files_and_litter_are_left_aside(tmp_path):
     touched(tmp_path, ".hidden.png", "._a.png", "__MACOSX/a.png", ".git/b.png", "@eaDir/c.png", "kept.png")
     assert names(tmp_path, [tmp_path]) == ["kept.png"]

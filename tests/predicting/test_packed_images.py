@@ -14,7 +14,7 @@ from frostline.predicting import packed_images
 from frostline.predicting.packed_images import is_archive, members
 
 IMAGES = {"a.png": encoded(drawn(1), "PNG"), "sub/b.jpg": encoded(drawn(2)), "c.heic": b"heic"}
-ASIDE = {"notes.txt": b"text", "__MACOSX/._a.png": b"x", ".hidden.png": b"x", "inner.zip": b"PK\3\4"}
+ASIDE = {"notes.txt": b"text", "__MACOSX/._a.png": b"x", ".hidden.png": b"x", "__MACOSX/._x.zip": b"x"}
 
 
 def zipped(path, contents):
@@ -83,6 +83,12 @@ def test_cut_short(tmp_path, name, share):
 def test_what_is_no_archive(tmp_path, name):
     (tmp_path / name).write_bytes(b"text" * 300)
     assert list(reasons(tmp_path / name)) == [name]
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_an_archive_inside_an_archive_is_not_looked_into_and_says_so(tmp_path, name):
+    path = made(tmp_path / name, {"in/more.zip": b"PK", "notes.txt": b"words"})
+    assert reasons(path) == {f"{name}/in/more.zip": "an archive inside an archive is not looked into"}
 
 
 def test_links_and_devices_in_a_tar(tmp_path):

@@ -215,6 +215,9 @@ def predict_to(predictor: Predictor, asked: Asked, output: Path, resume: bool = 
         rows = asked.rows(predictor, unfinished.missing(items))
         try:
             write_text(_advancing(counter(rows), bar), asked.form, out, fresh, asked.sets)
+            if unfinished.unasked:
+                said = f"{unfinished.unasked:,} of the answers kept are of images that this command does not name; they stay."
+                say(said, "yellow")
         except KeyboardInterrupt:
             say(f"Interrupted. {counter.rows:,} answers are kept: the same command with --resume goes on with the rest.", "yellow")
             raise

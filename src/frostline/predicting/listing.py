@@ -36,16 +36,30 @@ def listed(paths: Iterable[str], *, recursive: bool = True, stdin: BinaryIO | No
         recursive: look into the folders of a folder, too.
         stdin: what "-" reads: paths that end in NUL, or else in a newline; patterns in it are taken for names.
 
-    In a folder and of a pattern, files come in the order of their names; hidden ones and links to folders are left aside.
+    In a folder and of a pattern, files come in the order of their names; hidden ones and links to folders are left aside. Beside
+    others that hold some, a folder or archive without images is an item, the last, with that reason.
     """
+    counted, empty = 0, list[str]()
     for path in paths:
-        if path == LIST:
-            for line in _lines(stdin) if stdin is not None else ():
-                yield from _of(Path(line), recursive)
-        elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _fitting(path, recursive)
-        else:
-            yield from _of(Path(path), recursive)
+        before = counted
+        for item in _named(path, recursive, stdin):
+            counted += 1
+            yield item
+        if counted == before and path != LIST:
+            empty.append(path)
+    if counted:
+        yield from (Item(shown(path), BadImage("no images in it")) for path in empty)
+
+
+def _named(path: str, recursive: bool, stdin: BinaryIO | None) -> Iterator[Item]:
+    """What one of the paths names."""
+    if path == LIST:
+        for line in _lines(stdin) if stdin is not None else ():
+            yield from _of(Path(line), recursive)
+    elif glob.has_magic(path) and not os.path.lexists(path):
+        yield from _fitting(path, recursive)
+    else:
+        yield from _of(Path(path), recursive)
 
 
 def check_not_among(output: Path, paths: Iterable[str]) -> None:

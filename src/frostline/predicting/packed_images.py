@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from frostline.data.archives import Capped
@@ -16,7 +16,7 @@ from frostline.data.rows import shown
 from frostline.decode import BadImage
 from frostline.errors import UserError
 from frostline.files import COMPRESSIONS
-from frostline.predicting.items import Item, is_image_name
+from frostline.predicting.items import Item, is_image_name, left_aside
 
 #: The names that archives end in.
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -32,9 +32,10 @@ def is_archive(path: Path) -> bool:
 
 
 def members(path: Path) -> Iterator[Item]:
-    """The images in an archive, in its order, named ARCHIVE/MEMBER. What else it holds is left aside, archives included.
+    """The images in an archive, in its order, named ARCHIVE/MEMBER. What else it holds is left aside.
 
-    An archive that cannot be read, or not to its end, is an item itself, with the reason.
+    An archive inside it is an item with the reason that it is not looked into. An archive that cannot be read, or not to its end,
+    is an item itself, with the reason.
     """
     try:
         yield from _zipped(path) if path.name.lower().endswith(".zip") else _tarred(path)
@@ -44,6 +45,15 @@ def members(path: Path) -> Iterator[Item]:
         yield Item(shown(path), BadImage(f"damaged or cut short: {error or type(error).__name__}"))
 
 
+def _is_inner(name: str) -> bool:
+    path = PurePosixPath(name)
+    return is_archive(Path(path.name)) and not left_aside(path.name)
+
+
+def _inner(path: Path, name: str) -> Item:
+    return Item(f"{shown(path)}/{shown(name)}", BadImage("an archive inside an archive is not looked into"))
+
+
 def _most(path: Path) -> int:
     return MOST_TIMES * path.stat().st_size + GIB
 
@@ -51,6 +61,8 @@ def _most(path: Path) -> int:
 def _zipped(path: Path) -> Iterator[Item]:
     packed, left = zipfile.ZipFile(path), _most(path)  # not closed here: items are read after the last one was listed
     for entry in packed.infolist():
+        if not entry.is_dir() and _is_inner(entry.filename):
+            yield _inner(path, entry.filename)
         if entry.is_dir() or not is_image_name(entry.filename):
             continue
         if (left := left - entry.file_size) < 0:
@@ -89,6 +101,8 @@ def _entries(path: Path, tar: tarfile.TarFile, most: int) -> Iterator[Item]:
     """The images; ``most``: bytes that the archive can have, unpacked."""
     while (entry := tar.next()) is not None:
         vars(tar)["members"].clear()  # it would remember them all
+        if not entry.isdir() and _is_inner(entry.name):
+            yield _inner(path, entry.name)
         if not entry.isdir() and is_image_name(entry.name):
             yield Item(f"{shown(path)}/{shown(entry.name)}", _read_member(tar, entry))
         if tar.offset > most + tarfile.RECORDSIZE:  # tarfile would look for the next one there, for ever

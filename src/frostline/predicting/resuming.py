@@ -81,6 +81,11 @@ class Unfinished:
         self._done = np.sort(np.frombuffer(bytes(digests), "S16"))
         self._left_out = np.zeros(len(self._done), np.uint32)
 
+    @property
+    def unasked(self) -> int:
+        """Rows kept from before of images that are not among the items that ``missing`` was given, once it is through them."""
+        return len(self._done) - int(self._left_out.sum())
+
     def missing(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items that have no row yet; of a name that is there several times as many as have none."""
         return (item for item in items if not self._has(item.name))
