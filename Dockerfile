@@ -1,10 +1,10 @@
-# The service and its page; no torch. Build: docker build -t frostline . Run: docker run -p 8000:8000 frostline
+# The service and its page; no torch. Build: docker build -t frostline . Run: docker run -p 127.0.0.1:8000:8000 frostline
 FROM python:3.12-slim AS build
 WORKDIR /build
 RUN python -m venv /opt/frostline
 COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY src ./src
-RUN /opt/frostline/bin/pip install --no-cache-dir --no-compile --constraint requirements.lock ".[page]"
+RUN /opt/frostline/bin/pip install --no-cache-dir --constraint requirements.lock ".[page]"
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 frostline

@@ -1,4 +1,4 @@
-"""Frostline as a Hugging Face Space, or anywhere that starts ``python app.py``: the service with its page.
+"""Frostline as a Hugging Face Space of the Docker kind, or anywhere that starts ``python app.py``: the service with its page.
 
 FROSTLINE_MODEL: a run, a model directory or its ZIP; by default the classifier in the package. PORT: by default 7860, as Spaces
 expect. HOST: by default 0.0.0.0, since whoever starts this wants it reached. FROSTLINE_API_KEY: what visitors must show.

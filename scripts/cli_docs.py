@@ -18,7 +18,8 @@ HEADER = """\
 # The command line
 
 Made by `make docs` from the commands' own help. Exit codes: 0; 1 where `predict` or `explain` could not read every file; 2 for a
-mistake, which is said without a traceback; 130 for Ctrl-C. Results go to standard output, everything else to standard error.
+mistake, which is said without a traceback; 130 for Ctrl-C; 141 where whoever reads the output of `predict` has closed
+it. Results go to standard output, everything else to standard error.
 """
 
 

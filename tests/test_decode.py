@@ -101,6 +101,12 @@ def test_grey_and_bits() -> None:
     assert pixels(decode_rgb(encoded(bits, "PNG"))).tolist() == [[[0] * 3, [255] * 3]]
 
 
+def test_the_shade_of_16_bits_that_is_not_there_is_white() -> None:
+    data = io.BytesIO()
+    Image.fromarray(np.array([[257, 0, 65_535]], dtype=np.uint16)).save(data, "PNG", transparency=257)
+    assert np.asarray(decode_rgb(data.getvalue()))[0, :, 0].tolist() == [255, 0, 255]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bits_are_scaled_not_clipped(kind: str) -> None:
     values = np.array([[0, 257, 32_768, 65_535]], dtype=np.uint16)

@@ -1,6 +1,7 @@
 """Recipes: valid settings, named for what they are, over networks that exist."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_a_recipe_tells_the_accuracy_and_the_minutes_that_were_last_measured(nam
     accuracy, low, high = (f"{100 * float(last[key]):.1f}" for key in ("accuracy", "low", "high"))
     assert f"{accuracy} % ({low} to {high}" in told
     assert f" {float(last['wall_s']) / 60:.0f} minutes" in told
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-finetune"])
+def test_a_fine_tuning_recipe_tells_what_was_last_measured_of_every_seed(name):
+    with open(Path(__file__).parent.parent / "results" / "finetuned.csv", newline="") as stream:
+        last = {row["seed"]: row for row in csv.DictReader(stream) if row["recipe"] == name}
+    told = RECIPES[name].__doc__
+    for row in last.values():
+        assert f"{100 * float(row['accuracy']):.1f}" in told
+        assert f"{100 * float(row['one_view']):.1f}" in told
+    least, most = map(int, re.search(r"(\d+) (?:to|and) (\d+) minutes", told).groups())
+    assert all(least <= round(float(row["wall_s"]) / 60) <= most for row in last.values())
 
 
 def test_the_chosen_ones_are_of_their_kind():

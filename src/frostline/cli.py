@@ -74,7 +74,7 @@ def models() -> None:
 @app.command()
 def cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Delete all of it, unless something is being trained or inspected.")
+        bool, typer.Option("--clear", help="Delete these, unless something is trained or inspected now; downloads stay.")
     ] = False,
 ) -> None:
     """Show the cache (features, teachers' answers, compiled graphs), or clear it, with unpacked models and self-tests' records."""

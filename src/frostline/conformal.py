@@ -107,7 +107,7 @@ def promise_of(thresholds: Mapping[float, float], coverage: float) -> Promise:
         raise UserError(
             "This model's card keeps no thresholds for label sets.",
             expected="a model whose training has kept them, from its validation images",
-            received="an older or an imported one, or the classifier inside",
+            received="an older or an imported one",
             hint="train it again",
         )
     told = ", ".join(f"{each:g}" for each in sorted(thresholds))

@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 30
 #: Tags may name so many bytes more than a file has. Honest ones name none twice, but for a few.
 MAX_TAGS = 1 << 24
 #: Part of every cache key: decoded pixels may differ between Pillow versions and between versions of this module.
-DECODER_VERSION = f"pillow-{PIL.__version__}/2"
+DECODER_VERSION = f"pillow-{PIL.__version__}/3"
 #: Images with no longer side are always decoded whole: a data set of them becomes arrays (``data.sources``), and files must agree.
 SMALL = 64
 
@@ -168,7 +168,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_deep_to_grey(np.asarray(image))).convert("RGB")
+        values, clear = np.asarray(image), image.info.get("transparency")
+        grey = _deep_to_grey(values)  # a PNG may name one shade that is not there
+        return Image.fromarray(np.where(values == clear, np.uint8(255), grey) if isinstance(clear, int) else grey).convert("RGB")
     if image.has_transparency_data:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")

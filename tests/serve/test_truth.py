@@ -9,9 +9,12 @@ import pytest
 from starlette.testclient import TestClient
 from truth_images import COUNT, truth_images
 
+from frostline import inside
+from frostline.model_card import read_card
 from frostline.serve.api import create_app
 from frostline.serve.predictor import Predictor
 from frostline.serve.settings import ServeSettings
+from frostline.stored import read_stored
 
 #: Images in one request, so that a request stays below its limit.
 SOME = 20
@@ -75,4 +78,16 @@ def test_the_protocols_bytes(client, truth):
         assert answer.status_code == 200, answer.text[:500]
         values = answer.content[int(answer.headers["inference-header-content-length"]) :]
         found.append(np.frombuffer(values, "<f4").reshape(len(names), -1))
+    np.testing.assert_allclose(np.concatenate(found), truth, atol=WITHIN)
+
+
+def test_the_protocols_pixels(client, truth):
+    preprocess, found = read_card(inside.folder()).preprocess, []
+    for names in parts():
+        pixels = np.stack([read_stored(truth_images()[name], preprocess) for name in names])
+        asked = {"name": "images", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.ravel().tolist()}
+        answer = client.post("/v2/models/inside/infer", json={"inputs": [asked]})
+        assert answer.status_code == 200, answer.text[:500]
+        (output,) = answer.json()["outputs"]
+        found.append(np.reshape(output["data"], output["shape"]))
     np.testing.assert_allclose(np.concatenate(found), truth, atol=WITHIN)

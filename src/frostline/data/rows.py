@@ -81,8 +81,8 @@ def _is_shown(char: str) -> bool:
 
 
 def class_name(text: str) -> str:
-    """A folder's or cell's class name: trimmed, and composed (NFC), because file systems disagree on how to write an é."""
-    return unicodedata.normalize("NFC", text).strip()
+    """A folder's or cell's class name: trimmed, on one line, composed (NFC), because file systems disagree on how to write an é."""
+    return " ".join(line.strip() for line in unicodedata.normalize("NFC", text).splitlines()).strip()
 
 
 def natural_order(names: Iterable[str]) -> tuple[str, ...]:
