@@ -127,7 +127,7 @@ def test_a_promise_is_one_of_those_that_the_card_keeps() -> None:
     assert (caught.value.expected, caught.value.received) == ("one of 0.9, 0.95, 0.99", "0.97")
     with pytest.raises(UserError, match="keeps no thresholds for label sets") as caught:
         promise_of({}, 0.95)
-    assert "the classifier inside" in caught.value.received
+    assert "imported" in caught.value.received
 
 
 def test_a_promise_in_words() -> None:
