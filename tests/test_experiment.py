@@ -391,6 +391,8 @@ def test_a_dense_head_is_trained_on_what_was_seen_when_extraction_ends_early(ear
     run = train(folders, frozen.with_values(head="dense-c", epochs=3, batch_size=8, **early), tmp_path / "run")
     seen = read_card(run.model_folder).values["training"]["train_images"]
     assert [row["steps"] for row in run.history() if "epoch" in row] == [seen // 8, 2 * seen // 8, 3 * seen // 8]
+    extracted = [row["seconds"] for row in run.history() if row.get("stage") == "features"]
+    assert all(row["elapsed"] >= round(extracted[-1], 1) for row in run.history() if "epoch" in row)  # one clock, the command's
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import pytest
 from drawing import tinted_folders
 from toymodel import write_toy
 
+from frostline import abstaining
+from frostline.abstaining import NEVER
 from frostline.drawn import drawn_images
 from frostline.engine import read_graph
 from frostline.errors import UserError
@@ -50,6 +52,7 @@ def smaller_model(trained):
         patch.setattr(int8_form, "ROUNDS", 1)
         patch.setattr(int8_form, "BLOCKS", 1)
         patch.setattr(int8_form, "LEAST_JUDGED", 10)
+        patch.setattr(abstaining, "LEAST_SURE", 10)
         return exported(trained, trained / "int8")
 
 
@@ -72,6 +75,11 @@ def test_a_quantised_model_is_a_model(trained, smaller_model):
     assert smaller.coverages == source.coverages == (0.9, 0.95, 0.99)
     assert {row["n"] for row in card.values["label_sets"]} == {about["n"]}  # its own, of the images that nothing was ranged on
     assert {row["n"] for row in source.card.values["label_sets"]} == {about["n"] + 20}
+    judged = source.card.values["training"]["validation_accuracy"]
+    assert judged > 0.9
+    assert "validation_accuracy" not in card.values["training"]  # the source's own, as is its threshold
+    assert source.card.sure_from is None  # too few images for one when it was trained
+    assert 1 / len(card.classes) <= card.sure_from <= NEVER
 
 
 def test_it_goes_on_as_onnx(trained, smaller_model, tmp_path):

@@ -148,7 +148,8 @@ def test_a_file_appears_whole(photos, predictor, tmp_path, form):
         assert len(json.loads(output.read_text())) == 11
 
 
-def interrupted(monkeypatch, after):
+def interrupt(monkeypatch, after, *given):
+    """``predict_to``, interrupted after so many rows."""
     original = batch.predict_items
 
     def some_rows(*rest):
@@ -157,17 +158,17 @@ def interrupted(monkeypatch, after):
                 raise KeyboardInterrupt
             yield row
 
-    monkeypatch.setattr(batch, "predict_items", some_rows)
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "predict_items", some_rows)
+        with pytest.raises(KeyboardInterrupt):
+            predict_to(*given)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 @pytest.mark.parametrize("after", [0, 1, 5, 6, 10])
 def test_an_interrupted_file_is_continued_to_the_same_bytes(photos, predictor, tmp_path, monkeypatch, capsys, form, after, whole):
     output = tmp_path / f"answers.{form}"
-    with monkeypatch.context() as patched:
-        interrupted(patched, after)
-        with pytest.raises(KeyboardInterrupt):
-            predict_to(predictor, asked(photos, form), output)
+    interrupt(monkeypatch, after, predictor, asked(photos, form), output)
     assert "with --resume goes on" in capsys.readouterr().err
     assert not output.exists()
     found = predict_to(predictor, asked(photos, form), output, resume=True)
@@ -178,10 +179,7 @@ def test_an_interrupted_file_is_continued_to_the_same_bytes(photos, predictor, t
 
 def test_answers_kept_of_images_that_are_not_named_any_more_are_said(photos, predictor, tmp_path, monkeypatch, capsys):
     output = tmp_path / "answers.jsonl"
-    with monkeypatch.context() as patched:
-        interrupted(patched, 5)
-        with pytest.raises(KeyboardInterrupt):
-            predict_to(predictor, asked(photos), output)
+    interrupt(monkeypatch, 5, predictor, asked(photos), output)
     one = [path for path in sorted(photos.rglob("*")) if path.is_file()][-1]
     found = predict_to(predictor, asked(one), output, resume=True)
     assert "5 of the answers kept are of images that this command does not name" in " ".join(capsys.readouterr().err.split())
@@ -198,10 +196,7 @@ def test_cut_anywhere_it_is_mended_and_continued(photos, predictor, tmp_path, mo
         whole = {form: (tmp_path / f"sets.{form}").read_bytes()}
     partial = tmp_path / f"answers.{form}.partial"
     for at in range(0, len(whole[form]), 37):
-        with monkeypatch.context() as patched:
-            interrupted(patched, 0)
-            with pytest.raises(KeyboardInterrupt):
-                predict_to(predictor, asked(photos, form, promise=promise), output)
+        interrupt(monkeypatch, 0, predictor, asked(photos, form, promise=promise), output)
         partial.write_bytes(whole[form][:at] + b"\0" * (at % 3))
         predict_to(predictor, asked(photos, form, promise=promise), output, resume=True)
         assert output.read_bytes() == whole[form], at
@@ -209,10 +204,7 @@ def test_cut_anywhere_it_is_mended_and_continued(photos, predictor, tmp_path, mo
 
 
 def test_only_what_is_missing_is_predicted_again(photos, predictor, tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        interrupted(patched, 8)
-        with pytest.raises(KeyboardInterrupt):
-            predict_to(predictor, asked(photos), tmp_path / "a.jsonl")
+    interrupt(monkeypatch, 8, predictor, asked(photos), tmp_path / "a.jsonl")
     png(photos / "00a.png", (0, 250, 0))  # come meanwhile
     read = []
     monkeypatch.setattr(batch, "read_stored", lambda source, preprocess: read.append(source.name) or flat_pixels())
@@ -230,10 +222,7 @@ def flat_pixels():
 )
 def test_it_is_not_continued_with_other_settings(photos, predictor, tmp_path, monkeypatch, change):
     output = tmp_path / "a.jsonl"
-    with monkeypatch.context() as patched:
-        interrupted(patched, 3)
-        with pytest.raises(KeyboardInterrupt):
-            predict_to(predictor, asked(photos), output)
+    interrupt(monkeypatch, 3, predictor, asked(photos), output)
     other = Predictor(write_toy(tmp_path / "other", seed=1), batch=4) if change.pop("model", False) else predictor
     before = (tmp_path / "a.jsonl.partial").read_bytes()
     with pytest.raises(UserError, match="made with other settings"):
@@ -257,9 +246,7 @@ def test_what_is_not_continued(photos, predictor, tmp_path):
 
 def test_a_failure_leaves_what_was_there(photos, predictor, tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("before")
-    interrupted(monkeypatch, 3)
-    with pytest.raises(KeyboardInterrupt):
-        predict_to(predictor, asked(photos, "json"), tmp_path / "a.json")
+    interrupt(monkeypatch, 3, predictor, asked(photos, "json"), tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == "before"
     assert not list(tmp_path.glob(".a.json*"))
 

@@ -44,10 +44,7 @@ def train(
     ] = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="For arrays, such as 1G: those over an eighth of it lie in files. Libraries take 1 GiB more."),
-    ] = None,
+    memory: Annotated[str | None, typer.Option(help="For arrays, such as 1G: those over an eighth of it lie in files.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
     exclude: Annotated[
         Path | None,
