@@ -172,8 +172,13 @@ def test_the_best_recipes_are_recipes():
     assert "mobilenetv2-frozen" in caught.value.hint
 
 
-@pytest.mark.parametrize("values", [{"mixup": 0.2}, {"cutmix": 1.0}, {"balance": "sampling"}])
-def test_easy_images_cannot_be_told_where_rows_are_mixed_or_drawn(values):
+@pytest.mark.parametrize("values", [{"mixup": "0.2"}, {"cutmix": 1.0}, {"balance": "sampling"}, {"teacher_mixtures": 3}])
+def test_easy_images_are_left_out_no_more_where_rows_are_to_be_mixed_or_drawn(values):
+    assert Settings(skip_easy=0.2).with_values(**values).skip_easy == 0
     with pytest.raises(UserError, match="Easy images"):
-        Settings(skip_easy=0.2, **values)
-    assert Settings(skip_easy=0.2).with_values(skip_easy=0.0, **values).skip_easy == 0
+        Settings(skip_easy=0.2).with_values(skip_easy=0.2, **values)
+
+
+@pytest.mark.parametrize("values", [{"mixup": 0.0}, {"balance": "loss"}, {"epochs": 3}])
+def test_easy_images_are_left_out_still_where_nothing_is_mixed(values):
+    assert Settings(skip_easy=0.2).with_values(**values).skip_easy == 0.2

@@ -215,7 +215,9 @@ def test_borders_that_do_not_compile_are_passed_over(monkeypatch):
 
 def test_a_head_that_is_compiled_wrong_is_an_error(monkeypatch):
     head, real = nn.Linear(4, 3), convert._convert
-    monkeypatch.setattr(convert, "_convert", lambda module, example: real(type(module)(nn.Linear(4, 3), 1.0).eval(), example))
+    monkeypatch.setattr(
+        convert, "_convert", lambda module, *rest, **free: real(type(module)(nn.Linear(4, 3), 1.0).eval(), *rest, **free)
+    )
     with pytest.raises(RuntimeError, match="compiled head differs from torch by"):
         convert.convert_head(head, 4, 1.0)
 

@@ -38,3 +38,10 @@ def test_what_a_kind_of_training_has_no_use_for(name, values, kind, unused, caps
 def test_nothing_is_said_of_defaults(capsys):
     say_without_effect(Settings())
     assert capsys.readouterr().err == ""
+
+
+def test_it_is_said_that_the_recipe_would_leave_out_easy_images(capsys):
+    say_without_effect(recipe("fast-94").with_values(mixup=0.2))
+    assert "easy ones are not left out" in " ".join(capsys.readouterr().err.split())
+    say_without_effect(recipe("fast-94"))
+    assert capsys.readouterr().err == ""

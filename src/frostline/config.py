@@ -6,6 +6,7 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -141,12 +142,12 @@ class Settings:
         if self.views not in (1, 2, 6) or (self.kind == "frozen" and self.views == 6):
             wanted = "1 or 2" if self.kind == "frozen" else "1, 2 or 6"
             raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
-        if self.skip_easy and (self.mixup or self.cutmix or self.balance == "sampling"):
+        if self.skip_easy and _without_own_losses(vars(self)):
             raise UserError(
                 "Easy images cannot be left out here.",
-                expected="skip_easy=0, or mixup=0, cutmix=0 and another balance than sampling",
+                expected="skip_easy=0, or mixup=0, cutmix=0, teacher_mixtures=0 and another balance than sampling",
                 received=f"skip_easy={self.skip_easy:g}",
-                hint="--set skip_easy=0: images that are mixed have no loss of their own, and sampling draws them itself",
+                hint="--set skip_easy=0: mixtures have no label of one image, and sampling draws images itself",
             )
         if not self.l2 or min(self.l2) < 0:
             raise UserError("Setting 'l2' must list at least one value, none negative.", received=repr(self.l2))
@@ -162,12 +163,18 @@ class Settings:
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
     def with_values(self, /, **values: Any) -> Self:
-        """These settings with some changed; an unknown name is a ``UserError``."""
+        """These settings with some changed; an unknown name is a ``UserError``.
+
+        Where images are to be mixed or drawn, easy ones are no longer left out, unless ``skip_easy`` is among the values as well.
+        """
         known = [field.name for field in fields(self)]
         for name in values:
             if name not in known:
                 raise UserError(f"There is no setting '{name}'.", received=name, hint=nearest(name, known))
-        return replace(self, **{name: _coerce(value, _hints()[name]) for name, value in values.items()})
+        changed = {name: _coerce(value, _hints()[name]) for name, value in values.items()}
+        if _without_own_losses(changed):
+            changed.setdefault("skip_easy", 0.0)
+        return replace(self, **changed)
 
     def with_assignments(self, assignments: list[str]) -> Self:
         """These settings with ``key=value`` texts applied, as ``--set`` takes them. Lists are separated by commas."""
@@ -231,6 +238,12 @@ _RANGES: list[tuple[str, float, float]] = [
     ("stop_at", 0, 1),
     ("budget", 0, 1e9),
 ]
+
+
+def _without_own_losses(values: Mapping[str, Any]) -> bool:
+    """Whether these settings show images as mixtures, or draw them: then no image has losses of its own to be called easy by."""
+    mixed = any(values.get(name) for name in ("mixup", "cutmix", "teacher_mixtures"))
+    return mixed or values.get("balance") == "sampling"
 
 
 @cache  # resolving them anew took 1 ms a setting: 4 s of a command that looks through the recipes

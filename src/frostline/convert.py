@@ -7,6 +7,7 @@ are joined to it as graph operations: a network is converted once.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
 import xml.etree.ElementTree as ElementTree
@@ -80,7 +81,7 @@ def _column(values: NDArray[np.float64]) -> Tensor:
 def convert_network(network: nn.Module, preprocess: Preprocess) -> ov.Model:
     """A graph from "images" (B, h, w, 3) uint8 to "features" (B, D) and, where the network returns one, "map" (B, C, h, w)."""
     example = torch.zeros(2, *preprocess.stored, 3, dtype=torch.uint8)
-    graph = _convert(FromUint8(network, preprocess).eval(), example)
+    graph = _convert(FromUint8(network, preprocess).eval(), example, free=1)
     graph.reshape({0: ov.PartialShape([-1, *preprocess.stored, 3])})
     graph.inputs[0].set_names({"images"})
     for output, name in zip(graph.outputs, ("features", "map"), strict=False):
@@ -88,9 +89,28 @@ def convert_network(network: nn.Module, preprocess: Preprocess) -> ov.Model:
     return graph
 
 
+def convert_upper(upper: nn.Module, shape: tuple[int, ...]) -> ov.Model:
+    """A graph of what is above a frost line, from "activations" (B, D₁) of this shape, flat, float32, to "features" (B, D₂)."""
+    width = math.prod(shape)
+    graph = _convert(_FromFlat(upper, shape).eval(), torch.zeros(2, width), free=1)
+    graph.reshape({0: ov.PartialShape([-1, width])})
+    graph.inputs[0].set_names({"activations"})
+    graph.outputs[0].set_names({"features"})
+    return graph
+
+
+class _FromFlat(nn.Module):
+    def __init__(self, upper: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.upper, self.shape = upper, shape
+
+    def forward(self, activations: Tensor) -> Any:
+        return self.upper(activations.unflatten(1, self.shape))[0]
+
+
 def convert_head(head: nn.Module, features: int, temperature: float) -> ov.Model:
     """A graph from "features" (B, V, D) to "probabilities" (B, K): log-probabilities averaged over views, then the temperature."""
-    graph = _convert(ViewAverage(head, temperature).eval(), torch.zeros(2, 1, features))
+    graph = _convert(ViewAverage(head, temperature).eval(), torch.zeros(2, 2, features), free=2)
     graph.reshape({0: ov.PartialShape([-1, -1, features])})
     graph.inputs[0].set_names({"features"})
     graph.outputs[0].set_names({"probabilities"})
@@ -121,14 +141,27 @@ class ViewAverage(nn.Module):
         return (torch.log_softmax(logits, -1) / self.temperature).mean(1).softmax(-1)
 
 
-def _convert(module: nn.Module, example: Tensor) -> ov.Model:
-    dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} if example.ndim == 3 else {0: torch.export.Dim.DYNAMIC}
-    with torch.no_grad(), quiet():
-        example = example.repeat(1, 2, 1) if example.ndim == 3 else example
+def _convert(module: nn.Module, example: Tensor, free: int) -> ov.Model:
+    """``free``: of how many axes, from the first, any length is to be taken."""
+    dims = dict.fromkeys(range(free), torch.export.Dim.DYNAMIC)
+    with torch.no_grad(), quiet(), _nothing_in_place(module):
         try:
             return ov.convert_model(torch.export.export(module, (example,), dynamic_shapes=(dims,)))
         except Exception:  # either library raises many kinds for what it does not know; the older way in knows some more
             return _convert_traced(module, example)
+
+
+@contextmanager
+def _nothing_in_place(module: nn.Module) -> Iterator[None]:
+    """While inside, activations make new maps: those in place are taken apart slowly, 8 s of MobileNetV2's 10 (docs/log.md)."""
+    changed: list[Any] = [each for each in module.modules() if getattr(each, "inplace", False) is True]
+    for each in changed:
+        each.inplace = False
+    try:
+        yield
+    finally:
+        for each in changed:
+            each.inplace = True
 
 
 def _convert_traced(module: nn.Module, example: Tensor) -> ov.Model:

@@ -200,13 +200,12 @@ def _check_mixtures(settings: Settings) -> None:
         return
     wrong = [] if settings.teacher else ["no teacher"]
     wrong += [] if settings.kind == "scratch" else ["a frozen backbone, whose activations are not mixed"]
-    wrong += ["skip_easy, whose losses are of one image each"] if settings.skip_easy else []
     if wrong:
         raise UserError(
             "Mixtures of images cannot be learned from here.",
-            expected="a network trained from scratch, --teacher, and skip_easy=0",
+            expected="a network trained from scratch, and --teacher",
             received=f"teacher_mixtures={settings.teacher_mixtures} with {' and '.join(wrong)}",
-            hint="--set teacher_mixtures=0, or --recipe fast-94 --set skip_easy=0 --teacher RUN",
+            hint="--set teacher_mixtures=0, or --recipe fast-94 --teacher RUN",
         )
 
 
