@@ -213,6 +213,32 @@ def test_borders_that_do_not_compile_are_passed_over(monkeypatch):
     assert difference <= BF16_TOLERANCE
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 10), (7, 12)], ids=["maps", "tokens"])
+def test_what_is_above_a_frost_line_takes_flat_rows(shape):
+    class Above(nn.Module):
+        def forward(self, activations):
+            assert activations.shape[1:] == shape
+            return activations.flatten(2).mean(2), activations
+
+    rows = np.random.default_rng(0).standard_normal((5, int(np.prod(shape)))).astype(np.float32)
+    found = Engine(convert.convert_upper(Above(), shape), "f32").features(rows)
+    np.testing.assert_allclose(found, rows.reshape(5, shape[0], -1).mean(2), atol=1e-5)
+
+
+def test_what_works_in_place_is_converted_apart_and_left_in_place():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(inplace=True), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    seen = []
+    network[1].register_forward_pre_hook(lambda module, _: seen.append(module.inplace))
+    graph = convert_network(network, MADE)
+    assert seen
+    assert not any(seen)
+    assert (network[1].inplace, network[2].inplace) == (True, False)
+    images = drawn_images(3, *MADE.stored)
+    with torch.no_grad():
+        wanted = FromUint8(network, MADE)(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(Engine(graph, "f32").features(images), wanted, atol=1e-4)
+
+
 def test_a_head_that_is_compiled_wrong_is_an_error(monkeypatch):
     head, real = nn.Linear(4, 3), convert._convert
     monkeypatch.setattr(

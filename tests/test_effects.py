@@ -42,6 +42,6 @@ def test_nothing_is_said_of_defaults(capsys):
 
 def test_it_is_said_that_the_recipe_would_leave_out_easy_images(capsys):
     say_without_effect(recipe("fast-94").with_values(mixup=0.2))
-    assert "easy ones are not left out" in " ".join(capsys.readouterr().err.split())
+    assert "skip_easy=0.25 of the recipe is off" in " ".join(capsys.readouterr().err.split())
     say_without_effect(recipe("fast-94"))
     assert capsys.readouterr().err == ""

@@ -169,6 +169,25 @@ def stored(features):
     return np.asarray(features.float() if hasattr(features, "float") else features)
 
 
+@pytest.mark.parametrize("head", ["logistic", "dense-b"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_head_begins_from_what_torch_makes_of_the_activations(splits, settings, monkeypatch, tmp_path, head, dtype):
+    """By the compiled part above the line, as on a CPU, and by torch, as on a GPU: the same rows of the same features."""
+    from frostline.frozen import Below
+    from frostline.stopping import StopRule
+
+    activations = cached(splits, settings.with_values(head=head, feature_dtype=dtype, precision="f32", cached_views=2))
+    compiled = activations.head_features(Run(tmp_path), StopRule())
+    with monkeypatch.context() as patch:
+        patch.setattr(Below, "above", lambda *_: None)
+        by_torch = activations.head_features(Run(tmp_path), StopRule())
+    assert compiled.validation.features.shape == (12, 2 if head == "dense-b" else 1, 96)
+    for one, other in ((compiled.train, by_torch.train), (compiled.validation, by_torch.validation)):
+        np.testing.assert_array_equal(one.seen, other.seen)
+        np.testing.assert_allclose(one.features, other.features, atol=1e-4)
+    np.testing.assert_allclose(compiled.moments.xx, by_torch.moments.xx, rtol=1e-3, atol=1e-3)
+
+
 def test_further_views_are_computed_after_the_first_epoch_and_are_the_same(splits, settings, tmp_path):
     settings = settings.with_values(cached_views=3)
     activations = cached(splits, settings)
