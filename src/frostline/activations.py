@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from frostline.above_line import as_pretrained, pooled
 from frostline.anytime import Extracted, FeatureTable, Unseen, stratified_order
 from frostline.config import Settings
 from frostline.data.augment import augment, make_augmentations
@@ -23,13 +22,11 @@ from frostline.data.reading import stored_blocks
 from frostline.data.views import cached_numbers, seen_as
 from frostline.errors import UserError
 from frostline.feature_cache import STORED, in_storage_type
-from frostline.features import FeatureBlock
 from frostline.files import home
 from frostline.frozen import Below, freeze
 from frostline.linear import Moments
-from frostline.models.device import only_looking, pick_device
+from frostline.models.device import pick_device
 from frostline.models.heads import HEADS
-from frostline.models.transfer import Trainable
 from frostline.progress import say, stage
 from frostline.runs import Run
 from frostline.stopping import StopRule
@@ -160,51 +157,14 @@ class Cached:
         for a dense head, which is not linear, of each of them, (m, V, D).
         """
         labels = self.splits.train.labels[self.seen]
-        with self._pretrained() as above:
-            train = self._pooled(above, self.train_table, self.seen, views=1)
+        with as_pretrained(self.below, self.settings, self._looked_at(1)) as above:
+            train = pooled(above, self.train_table, self.seen, views=1)
             apart = self.settings.head in HEADS
-            validation = self._pooled(above, self.validation_table, self.judged, self.settings.views, apart)
+            validation = pooled(above, self.validation_table, self.judged, self.settings.views, apart)
         moments = Moments(train.features.shape[2], len(self.splits.classes))
         for start in range(0, train.count, 4096):
             moments.add(train.features[start : start + 4096, 0], labels[start : start + 4096])
         return Extracted(train, validation, moments)
-
-    def _pooled(self, above: Above, held: FeatureTable, rows: NDArray[np.int64], views: int, apart: bool = False) -> FeatureTable:
-        """Features of these rows, which ``held`` has activations of: of each of its first views, or their mean."""
-        stored = stored_tensor(held.features[:, :views], held.dtype)
-        size = max(1, above.rows // views)
-        table: FeatureTable | None = None
-        with stage("features above", len(rows)) as bar:
-            for found in above.run(stored[start : start + size].flatten(0, 1) for start in range(0, len(rows), size)):
-                features = found.reshape(-1, views, found.shape[1])
-                pooled = features if apart else features.mean(1, keepdims=True)
-                table = table or FeatureTable(len(rows), pooled.shape[1], pooled.shape[2], "float32")
-                table.add(FeatureBlock(rows[table.count : table.count + len(pooled)], pooled))
-                bar.advance(len(pooled))
-        assert table is not None
-        return table
-
-    @contextmanager
-    def _pretrained(self) -> Iterator[Above]:
-        """The part above the line as it is: on a processor compiled, which is faster than torch by two thirds; else in torch."""
-        if compiled := self.below.above(self.settings):
-            yield Above(compiled.batch, lambda blocks: (found for (found,) in compiled.run(x.float().numpy() for x in blocks)))
-            return
-        network = Trainable(self.below.line.upper, nn.Identity(), self.below.line.shape)
-        with network.folded(), only_looking(network, self.settings) as model:
-            yield Above(self._looked_at(1), lambda blocks: (model(self._shaped(x)).float().cpu().numpy() for x in blocks))
-
-    def _shaped(self, flat: Tensor) -> Tensor:
-        device = pick_device(self.settings.device)
-        return flat.unflatten(1, self.below.line.shape).to(device, torch.float32)
-
-
-@dataclass(frozen=True)
-class Above:
-    """What makes features of activations: of blocks of so many rows (B, C·h·w), as they are stored, (B, D) in float32 each."""
-
-    rows: int
-    run: Callable[[Iterable[Tensor]], Iterator[NDArray[np.float32]]]
 
 
 def numbers_of(views: int, settings: Settings) -> list[int]:

@@ -6,7 +6,6 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -142,7 +141,7 @@ class Settings:
         if self.views not in (1, 2, 6) or (self.kind == "frozen" and self.views == 6):
             wanted = "1 or 2" if self.kind == "frozen" else "1, 2 or 6"
             raise UserError("Setting 'views' is out of range.", expected=wanted, received=repr(self.views))
-        if self.skip_easy and _without_own_losses(vars(self)):
+        if self.skip_easy and _mixes(vars(self)):
             raise UserError(
                 "Easy images cannot be left out here.",
                 expected="skip_easy=0, or mixup=0, cutmix=0, teacher_mixtures=0 and another balance than sampling",
@@ -163,18 +162,13 @@ class Settings:
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
     def with_values(self, /, **values: Any) -> Self:
-        """These settings with some changed; an unknown name is a ``UserError``.
-
-        Where images are to be mixed or drawn, easy ones are no longer left out, unless ``skip_easy`` is among the values as well.
-        """
+        """These settings with some changed; an unknown name is a ``UserError``. Mixing that is asked for ends ``skip_easy``."""
         known = [field.name for field in fields(self)]
-        for name in values:
-            if name not in known:
-                raise UserError(f"There is no setting '{name}'.", received=name, hint=nearest(name, known))
+        if unknown := [name for name in values if name not in known]:
+            raise UserError(f"There is no setting '{unknown[0]}'.", received=unknown[0], hint=nearest(unknown[0], known))
         changed = {name: _coerce(value, _hints()[name]) for name, value in values.items()}
-        if _without_own_losses(changed):
-            changed.setdefault("skip_easy", 0.0)
-        return replace(self, **changed)
+        ended = {"skip_easy": 0.0} if _mixes(changed) else {}
+        return replace(self, **(ended | changed))
 
     def with_assignments(self, assignments: list[str]) -> Self:
         """These settings with ``key=value`` texts applied, as ``--set`` takes them. Lists are separated by commas."""
@@ -240,10 +234,9 @@ _RANGES: list[tuple[str, float, float]] = [
 ]
 
 
-def _without_own_losses(values: Mapping[str, Any]) -> bool:
-    """Whether these settings show images as mixtures, or draw them: then no image has losses of its own to be called easy by."""
-    mixed = any(values.get(name) for name in ("mixup", "cutmix", "teacher_mixtures"))
-    return mixed or values.get("balance") == "sampling"
+def _mixes(values: dict[str, Any]) -> bool:
+    """Whether images are shown as mixtures or drawn: then none has losses of its own by which to be called easy."""
+    return any(map(values.get, ("mixup", "cutmix", "teacher_mixtures"))) or values.get("balance") == "sampling"
 
 
 @cache  # resolving them anew took 1 ms a setting: 4 s of a command that looks through the recipes

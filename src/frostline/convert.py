@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from frostline.drawn import drawn_images
 from frostline.engine import BATCH, Engine
 from frostline.errors import UserError
+from frostline.models.layers import nothing_in_place
 from frostline.preprocess import Preprocess, enlargement
 from frostline.rounding import COMPUTING, nearest_layers, rounded_layers, with_rounded_weights
 from frostline.vino import ov
@@ -144,24 +145,11 @@ class ViewAverage(nn.Module):
 def _convert(module: nn.Module, example: Tensor, free: int) -> ov.Model:
     """``free``: of how many axes, from the first, any length is to be taken."""
     dims = dict.fromkeys(range(free), torch.export.Dim.DYNAMIC)
-    with torch.no_grad(), quiet(), _nothing_in_place(module):
+    with torch.no_grad(), quiet(), nothing_in_place(module):
         try:
             return ov.convert_model(torch.export.export(module, (example,), dynamic_shapes=(dims,)))
         except Exception:  # either library raises many kinds for what it does not know; the older way in knows some more
             return _convert_traced(module, example)
-
-
-@contextmanager
-def _nothing_in_place(module: nn.Module) -> Iterator[None]:
-    """While inside, activations make new maps: those in place are taken apart slowly, 8 s of MobileNetV2's 10 (docs/log.md)."""
-    changed: list[Any] = [each for each in module.modules() if getattr(each, "inplace", False) is True]
-    for each in changed:
-        each.inplace = False
-    try:
-        yield
-    finally:
-        for each in changed:
-            each.inplace = True
 
 
 def _convert_traced(module: nn.Module, example: Tensor) -> ov.Model:

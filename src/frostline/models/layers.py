@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,19 @@ def keras_start(network: Network) -> Network:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
+
+
+@contextmanager
+def nothing_in_place(module: nn.Module) -> Iterator[None]:
+    """While inside, activations make new maps: those in place are taken apart slowly, 8 s of MobileNetV2's 10 (docs/log.md)."""
+    changed: list[Any] = [each for each in module.modules() if getattr(each, "inplace", False) is True]
+    for each in changed:
+        each.inplace = False
+    try:
+        yield
+    finally:
+        for each in changed:
+            each.inplace = True
 
 
 @contextmanager
