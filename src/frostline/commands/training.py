@@ -12,47 +12,53 @@ from frostline.commands.options import DATA_HELP, Data, Json, PrecisionOption, S
 if TYPE_CHECKING:
     from frostline.config import Settings
 
+# the longer options of ``train``
+Recipe = Annotated[str | None, typer.Option(help="A named experiment; see 'frostline recipes'. Default: chosen, and said.")]
+Weights = Annotated[str | None, typer.Option(help="Folder with config.json and model.safetensors, or a .safetensors file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out, once the new one has finished.")]
+Seeds = Annotated[int | None, typer.Option(min=2, help="Train so many times, with seeds from --seed on; shows the spread.")]
+TrainFrom = Annotated[
+    str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
+]
+Teacher = Annotated[
+    str | None, typer.Option(help="Finished run or model whose answers to the training images are learned in place of labels.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="For arrays, such as 1G: those over an eighth of it lie in files. Libraries take 1 GiB more.")
+]
+Exclude = Annotated[
+    Path | None,
+    typer.Option(help="CSV with a column id: images to leave out of train and validation, as 'inspect' lists them."),
+]
+Relabel = Annotated[
+    Path | None, typer.Option(help="CSV with columns id and suggested: images of train and validation that get another class.")
+]
+
 
 def train(
     data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="A named experiment; see 'frostline recipes'. Default: chosen, and said.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Folder with config.json and model.safetensors, or a .safetensors file.")
-    ] = None,
+    recipe: Recipe = None,
+    weights: Weights = None,
     out: Annotated[Path | None, typer.Option(help="The run directory. Default: a new one under runs/.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --out, once the new one has finished.")
-    ] = False,
+    overwrite: Overwrite = False,
     seed: Annotated[int | None, typer.Option(help="Of the split, the order and the weights.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=2, help="Train so many times, with seeds from --seed on; shows the spread.")
-    ] = None,
+    seeds: Seeds = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: PrecisionOption = None,
     views: Annotated[int | None, typer.Option(help="1; 2: the mirror image averaged in; 6, from scratch: moved ones too.")] = None,
-    train_from: Annotated[
-        str | None, typer.Option(help="Fine-tune from here on: layer4, block5, a stage's index, last:50, all; head: nothing more.")
-    ] = None,
-    augment: Annotated[
-        str | None,
-        typer.Option(help="Change pixels anew each epoch: any of mirror,zoom,gamma,contrast,channels,erase,randaugment,trivial."),
-    ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Finished run or model whose answers to the training images are learned in place of labels.")
-    ] = None,
+    train_from: TrainFrom = None,
+    augment: Augment = None,
+    teacher: Teacher = None,
     stop_at: Annotated[float | None, typer.Option(help="Validation accuracy, such as 0.9, at which training ends.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which training ends: 60s, 5m or 1h.")] = None,
-    memory: Annotated[str | None, typer.Option(help="For arrays, such as 1G: those over an eighth of it lie in files.")] = None,
+    memory: Memory = None,
     group: Annotated[str | None, typer.Option(help="Column of a table whose equal values stay in one split.")] = None,
-    exclude: Annotated[
-        Path | None,
-        typer.Option(help="CSV with a column id: images to leave out of train and validation, as 'inspect' lists them."),
-    ] = None,
-    relabel: Annotated[
-        Path | None, typer.Option(help="CSV with columns id and suggested: images of train and validation that get another class.")
-    ] = None,
+    exclude: Exclude = None,
+    relabel: Relabel = None,
     fit: Annotated[str | None, typer.Option(help="How photos get the network's shape: squash, crop or pad.")] = None,
     strict: Strict = False,
     unknown_as_wrong: Unknown = False,

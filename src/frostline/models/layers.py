@@ -100,7 +100,7 @@ def keras_start(network: Network) -> Network:
 
 @contextmanager
 def nothing_in_place(module: nn.Module) -> Iterator[None]:
-    """While inside, activations make new maps: those in place are taken apart slowly, 8 s of MobileNetV2's 10 (docs/log.md)."""
+    """While inside, activations make new maps: those in place take half of MobileNetV2's conversion (docs/log.md)."""
     changed: list[Any] = [each for each in module.modules() if getattr(each, "inplace", False) is True]
     for each in changed:
         each.inplace = False
