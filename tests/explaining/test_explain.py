@@ -178,6 +178,7 @@ def test_heat_by_occlusion_needs_no_map(tmp_path):
 @pytest.fixture
 def run(monkeypatch, capsys):
     def call(*arguments):
+        capsys.readouterr()  # what the training of a fixture said, where this is the first test to ask for it
         monkeypatch.setattr(sys, "argv", ["frostline", "explain", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
