@@ -4,7 +4,8 @@
         [--set KEY=VALUE]
 
 RUN is a finished run; students have its seed and its validation images, so that it has learned none of those by which they are
-judged; that is checked. Mixtures need ``--set skip_easy=0`` with ``fast-94``. Test is never read. A row a training goes to
+judged; that is checked. Where mixtures are asked for, every training shows all images, that from labels too: none of a mixture's
+has a loss of its own to be left out by. Test is never read. A row a training goes to
 results/taught.csv as soon as it is there: the accuracy and log loss on validation of the model as it would be served, and the gain
 over the training from labels.
 """
@@ -53,6 +54,8 @@ def main() -> None:
         list(map(float, filter(None, asked.temperatures.split(",")))),
         list(map(int, asked.mixtures.split(","))),
     )
+    if any(mixtures):
+        plain = plain.with_values(skip_easy=0.0)
     for temperature, mixed in [*([] if asked.no_plain else [(0.0, 0)]), *itertools.product(temperatures, mixtures)]:
         told = {"teacher": str(asked.teacher), "teacher_temperature": temperature, "teacher_mixtures": mixed}
         found = trained(splits, plain.with_values(**(told if temperature else {})))

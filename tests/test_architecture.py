@@ -175,6 +175,7 @@ LAYERS = [
     "preparing",
     "experiment",
     "repeat",
+    "search_spaces",
     "tune",
     # what stands on a saved model
     "serve.settings",

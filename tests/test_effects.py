@@ -45,3 +45,5 @@ def test_it_is_said_that_the_recipe_would_leave_out_easy_images(capsys):
     assert "skip_easy=0.25 of the recipe is off" in " ".join(capsys.readouterr().err.split())
     say_without_effect(recipe("fast-94"))
     assert capsys.readouterr().err == ""
+    say_without_effect(recipe("mobilenetv2-finetune").with_values(train_from="head", skip_easy=0.0))  # its head has no epochs
+    assert "Every epoch" not in capsys.readouterr().err

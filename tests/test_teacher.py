@@ -134,6 +134,13 @@ def test_a_student_learns_from_answers_alone(splits, teacher, taught_by, tmp_pat
     assert str(teacher.folder) not in (run.model_folder / "model.json").read_text("utf-8")
 
 
+def test_which_images_are_easy_is_known_from_the_answers_too(splits, taught_by, tmp_path):
+    taught = taught_by.with_values(epochs=2, skip_easy=0.25)
+    run, blind = (train(each, taught, tmp_path / name) for name, each in (("run", splits), ("blind", mislabelled(splits))))
+    one, other = (np.load(each.folder / "predictions" / "test.npz")["probabilities"] for each in (run, blind))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_what_the_teacher_has_seen_its_student_has_seen(splits, teacher, taught_by, tmp_path):
     fewer = replace(splits, train=splits.train.take(np.arange(0, len(splits.train), 2)))
     run = train(fewer, taught_by.with_values(epochs=1), tmp_path / "run")

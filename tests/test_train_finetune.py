@@ -173,13 +173,13 @@ def stored(features):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_head_begins_from_what_torch_makes_of_the_activations(splits, settings, monkeypatch, tmp_path, head, dtype):
     """By the compiled part above the line, as on a CPU, and by torch, as on a GPU: the same rows of the same features."""
-    from frostline.frozen import Below
+    from frostline import above_line
     from frostline.stopping import StopRule
 
     activations = cached(splits, settings.with_values(head=head, feature_dtype=dtype, precision="f32", cached_views=2))
     compiled = activations.head_features(Run(tmp_path), StopRule())
     with monkeypatch.context() as patch:
-        patch.setattr(Below, "above", lambda *_: None)
+        patch.setattr(above_line, "compiled", lambda *_: None)
         by_torch = activations.head_features(Run(tmp_path), StopRule())
     assert compiled.validation.features.shape == (12, 2 if head == "dense-b" else 1, 96)
     for one, other in ((compiled.train, by_torch.train), (compiled.validation, by_torch.validation)):
@@ -258,9 +258,9 @@ def test_what_ends_while_further_views_are_computed_leaves_a_run_that_goes_on(sp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("after", "precision"), [(1, "f32"), (3, "f32"), (2, "bf16")])
-def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch, after, precision):
-    settings = settings.with_values(epochs=4, precision=precision)
+@pytest.mark.parametrize(("after", "precision", "share"), [(1, "f32", 0.0), (3, "f32", 0.0), (2, "bf16", 0.0), (1, "f32", 0.4)])
+def test_an_interrupted_run_is_resumed_to_the_same_model(splits, settings, tmp_path, monkeypatch, after, precision, share):
+    settings = settings.with_values(epochs=4, precision=precision, skip_easy=share)
     whole = train(splits, settings, tmp_path / "whole")
     assert not whole.checkpoints_folder.exists()
 

@@ -11,8 +11,9 @@ from frostline.config import Settings
 from frostline.errors import UserError
 from frostline.experiment import load_data
 from frostline.recipes import recipe
+from frostline.search_spaces import SPACES, USUAL, searched_names
 from frostline.stopping import StopRule
-from frostline.tune import SPACES, USUAL, tune
+from frostline.tune import tune
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,24 @@ def test_another_search_in_the_folder_is_refused(splits, settings, tmp_path, mon
 def test_what_cannot_be_searched_is_named(name, splits, settings, tmp_path):
     with pytest.raises(UserError, match="cannot be searched"):
         tune(splits, settings, [name], [], 1, tmp_path)
+
+
+def test_a_recipe_that_leaves_out_easy_images_is_not_searched_by_mixing_them_unasked():
+    whole, usual = recipe("densenet169-finetune"), ["lr", "weight_decay", "label_smoothing", "mixup", "layer_decay"]
+    assert searched_names(whole, [], []) == usual
+    assert searched_names(recipe("mobilenetv2-finetune"), [], []) == [name for name in usual if name != "mixup"]
+    assert searched_names(recipe("mobilenetv2-finetune"), ["mixup"], []) == ["mixup"]
+
+
+def test_where_mixing_is_searched_every_trial_shows_all_images_and_that_is_said(splits, settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("frostline.tune._accuracy", lambda _, settings, *__: 0.5 + settings.skip_easy)
+    rows = tune(splits, settings.with_values(skip_easy=0.25), ["mixup", "lr"], [], 2, tmp_path / "mixed")
+    assert [row["validation_accuracy"] for row in rows] == [0.5, 0.5]
+    assert tomllib.loads((tmp_path / "mixed" / "best.toml").read_text())["mixup"] > 0
+    assert "mixup searched: every trial shows all images, skip_easy is off." in " ".join(capsys.readouterr().err.split())
+    [row] = tune(splits, settings.with_values(skip_easy=0.25), ["lr"], [], 1, tmp_path / "apart")
+    assert row["validation_accuracy"] == 0.75
+    assert "all images" not in capsys.readouterr().err
 
 
 def test_a_search_that_cannot_be_opened_says_so(splits, settings, tmp_path):

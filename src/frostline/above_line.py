@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frostline.anytime import FeatureTable
 from frostline.config import Settings
+from frostline.convert import BF16_TOLERANCE, F32_TOLERANCE, convert_upper, relative
 from frostline.data.batches import stored_tensor
+from frostline.engine import BATCH, Engine
 from frostline.features import FeatureBlock
 from frostline.frozen import Below
 from frostline.models.device import only_looking, pick_device
 from frostline.models.transfer import Trainable
-from frostline.progress import stage
+from frostline.progress import say, stage
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,45 @@ class Above:
 
 
 @contextmanager
-def as_pretrained(below: Below, settings: Settings, rows: int) -> Iterator[Above]:
-    """The part above the line as it is: on a CPU compiled, by a third faster than torch; else in torch, ``rows`` at once."""
-    if compiled := below.above(settings):
-        yield Above(compiled.batch, lambda blocks: (found for (found,) in compiled.run(x.float().numpy() for x in blocks)))
+def as_pretrained(below: Below, settings: Settings, rows: int, held: FeatureTable) -> Iterator[Above]:
+    """The part above the line as it is: on a CPU compiled, by a third faster than torch; else in torch, ``rows`` at once.
+
+    ``held``: a table of activations, by whose first rows the compiled part is compared with torch.
+    """
+    probe = stored_tensor(held.features[:BATCH, 0], held.dtype).float()
+    if pick_device(settings.device).type == "cpu" and (engine := compiled(below, probe)):
+        yield Above(engine.batch, lambda blocks: (found for (found,) in engine.run(x.float().numpy() for x in blocks)))
         return
     device, shape = pick_device(settings.device), below.line.shape
     network = Trainable(below.line.upper, nn.Identity(), shape)
     with network.folded(), only_looking(network, settings) as model:
         yield Above(rows, lambda blocks: (model(x.float().unflatten(1, shape).to(device)).float().cpu().numpy() for x in blocks))
+
+
+def compiled(below: Below, probe: Tensor) -> Engine | None:
+    """What is above the line, compiled in the network's precision, or in f32 where bf16 moves features beyond its tolerance.
+
+    None, which is said, where it cannot be compiled by itself, or computes something else than torch does.
+
+    Args:
+        probe: activations (B, C·h·w) of images, float32.
+    """
+    upper, shape = below.line.upper.eval(), below.line.shape
+    with torch.no_grad():
+        wanted = upper(probe.clone().unflatten(1, shape))[0].numpy()  # of a copy: its first layer may work in place
+    try:
+        graph = convert_upper(upper, shape)
+        for precision, tolerance in (("bf16", BF16_TOLERANCE), ("f32", F32_TOLERANCE)):
+            if precision in (below.precision, "f32"):
+                engine = Engine(graph, precision)
+                difference = relative(engine.features(probe.numpy()), wanted)
+                if difference <= tolerance:
+                    return engine
+        reason = f"its features differ from torch's by {difference:.2g}"
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:160]
+    say(f"What is above the line is computed in torch for the head, which is slower: compiled, {reason}.", "yellow")
+    return None
 
 
 def pooled(above: Above, held: FeatureTable, rows: NDArray[np.int64], views: int, apart: bool = False) -> FeatureTable:

@@ -157,7 +157,7 @@ class Cached:
         for a dense head, which is not linear, of each of them, (m, V, D).
         """
         labels = self.splits.train.labels[self.seen]
-        with as_pretrained(self.below, self.settings, self._looked_at(1)) as above:
+        with as_pretrained(self.below, self.settings, self._looked_at(1), self.train_table) as above:
             train = pooled(above, self.train_table, self.seen, views=1)
             apart = self.settings.head in HEADS
             validation = pooled(above, self.validation_table, self.judged, self.settings.views, apart)

@@ -162,12 +162,12 @@ class Settings:
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
     def with_values(self, /, **values: Any) -> Self:
-        """These settings with some changed; an unknown name is a ``UserError``. Mixing that is asked for ends ``skip_easy``."""
+        """These settings with some changed; an unknown name is a ``UserError``. Mixing ends the ``skip_easy`` of a recipe."""
         known = [field.name for field in fields(self)]
         if unknown := [name for name in values if name not in known]:
             raise UserError(f"There is no setting '{unknown[0]}'.", received=unknown[0], hint=nearest(unknown[0], known))
         changed = {name: _coerce(value, _hints()[name]) for name, value in values.items()}
-        ended = {"skip_easy": 0.0} if _mixes(changed) else {}
+        ended = {"skip_easy": 0.0} if _mixes(changed) and self.recipe != "custom" else {}
         return replace(self, **(ended | changed))
 
     def with_assignments(self, assignments: list[str]) -> Self:

@@ -190,7 +190,7 @@ def checked_features(graph: ov.Model, network: nn.Module, preprocess: Preprocess
     with torch.no_grad():
         answer = FromUint8(network, preprocess).eval()(torch.from_numpy(probe[:BATCH]))
     wanted = (answer[0] if isinstance(answer, tuple) else answer).numpy()
-    difference = _relative(found[:BATCH], wanted)
+    difference = relative(found[:BATCH], wanted)
     if not difference <= F32_TOLERANCE:
         raise RuntimeError(f"the compiled graph differs from torch by {difference:.2g}, more than {F32_TOLERANCE:g}")
     return found
@@ -253,13 +253,14 @@ def _worst(runs: Engine, probe: NDArray[np.uint8], reference: NDArray[np.float32
     worst = 0.0
     for start in range(0, len(probe), runs.batch):
         some = slice(start, start + runs.batch)
-        worst = max(worst, _relative(runs.features(probe[some]), reference[some]))
+        worst = max(worst, relative(runs.features(probe[some]), reference[some]))
         if worst > enough:
             break
     return worst
 
 
-def _relative(value: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+def relative(value: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Euclidean norm of the difference, as a share of the reference's."""
     return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
 
 

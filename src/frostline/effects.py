@@ -54,7 +54,8 @@ def without_effect(settings: Settings) -> list[str]:
 
 def say_without_effect(settings: Settings) -> None:
     """Name on screen what was asked for in vain, and what of the recipe goes with it."""
-    if (own := RECIPES.get(settings.recipe)) and own().skip_easy and not settings.skip_easy:
+    stepwise = kind_of_training(settings) != "fitted"
+    if stepwise and (own := RECIPES.get(settings.recipe)) and own().skip_easy and not settings.skip_easy:
         say(f"Every epoch shows all images: skip_easy={own().skip_easy:g} of the recipe is off.", "yellow")
     if unused := without_effect(settings):
         say(f"{_CALLED[kind_of_training(settings)].format(head=settings.head)}: {', '.join(unused)} without effect.", "yellow")

@@ -228,16 +228,6 @@ class Below:
         with self._convertible():
             return converted(self.loaded.network.cpu().eval(), self.frozen.preprocess, self.precision)
 
-    def above(self, settings: Settings) -> engine.Engine | None:
-        """What is above the line now, compiled: activations (B, C·h·w) to "features" (B, D); None where a GPU computes."""
-        from frostline.convert import convert_upper
-        from frostline.models.device import pick_device
-
-        if pick_device(settings.device).type != "cpu":
-            return None
-        with self._convertible():
-            return engine.Engine(convert_upper(self.line.upper.eval(), self.line.shape), self.precision)
-
     @contextmanager
     def _convertible(self) -> Iterator[None]:
         try:

@@ -66,6 +66,7 @@ def train_finetune(splits: Splits, settings: Settings, run: Run, stop: StopRule)
         found, head = tuning.head_alone(run, stop)
     # on the live path the head was fitted on features of its own, of other rows where it was cut short
     rows, ended = (found.train.seen.copy(), found.validation.seen.copy()), {"ended": activations.reason or found.reason or ALL_SEEN}
+    del found  # features, for which training has no use: at a million images most of the memory
     first = tuning.trained(as_pretrained, head.module, head.temperature, head.validation, {**head.record, **ended}, rows=rows)
     say(f"Head alone: validation accuracy {head.record['validation_accuracy']:.2%} after {stop.elapsed():.0f} s.")
     if stop.check(head.record["validation_accuracy"]):

@@ -153,7 +153,8 @@ class Training:
 
     def descend(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One step down the loss of a batch (B, …), (B,): forward, backward, the optimizer; returns the loss and the logits."""
-        self.optimizer.zero_grad()
+        # on a heap gradients stay where they are: made anew in every step, they leave ever more holes between what is large
+        self.optimizer.zero_grad(set_to_none=self.device.type != "cpu")
         mixed, shares = mix(x, y, self.settings)
         parts = max(1, min(self.settings.accumulate, len(x) // 2))  # BatchNorm knows no statistics of a single row
         labels = zip(*(each.tensor_split(parts) for each, _ in shares), strict=True)

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,41 +29,11 @@ from frostline.progress import say
 from frostline.recipes import RECIPES, model_name, recipe
 from frostline.run_folder import lock
 from frostline.runs import Run
+from frostline.search_spaces import MIXING, SPACES, searched_names
 from frostline.stopping import StopRule
 from frostline.teacher import digest_of, open_teacher
 from frostline.train_scratch import mixtures
 
-#: What can be searched, and how a trial draws it. The rates are searched around the recipe's own.
-SPACES: dict[str, Callable[[Any, Settings], Any]] = {
-    "lr": lambda trial, s: trial.suggest_float("lr", s.lr / 10, s.lr * 10, log=True),
-    "weight_decay": lambda trial, s: trial.suggest_float("weight_decay", 1e-5, 0.3, log=True),
-    "label_smoothing": lambda trial, s: trial.suggest_float("label_smoothing", 0.0, 0.2),
-    "epochs": lambda trial, s: trial.suggest_int("epochs", max(1, s.epochs // 2), 2 * s.epochs),
-    "batch_size": lambda trial, s: trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
-    "optimizer": lambda trial, s: trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd"]),
-    "schedule": lambda trial, s: trial.suggest_categorical("schedule", ["constant", "cosine", "one-cycle", "linear"]),
-    "mixup": lambda trial, s: trial.suggest_float("mixup", 0.0, 0.5),
-    "cutmix": lambda trial, s: trial.suggest_float("cutmix", 0.0, 1.0),
-    "layer_decay": lambda trial, s: trial.suggest_float("layer_decay", 0.6, 1.0),
-    "ema": lambda trial, s: trial.suggest_categorical("ema", [0.0, 0.99, 0.999]),
-    "clip": lambda trial, s: trial.suggest_categorical("clip", [0.0, 1.0]),
-    "dropout_share": lambda trial, s: trial.suggest_float("dropout_share", 0.0, 1.0),
-    "shift": lambda trial, s: trial.suggest_int("shift", 0, 4),
-    "cutout": lambda trial, s: trial.suggest_categorical("cutout", [0, 4, 8]),
-    "augment": lambda trial, s: trial.suggest_categorical("augment", ["", "mirror", "mirror,contrast,gamma", "mirror,trivial"]),
-    "cached_views": lambda trial, s: trial.suggest_categorical("cached_views", [2, 4, 6]),
-    "head": lambda trial, s: trial.suggest_categorical("head", ["logistic", "dense-a", "dense-b", "dense-c", "dense-d"]),
-    "power": lambda trial, s: trial.suggest_float("power", 0.4, 1.0),
-    "views": lambda trial, s: trial.suggest_categorical("views", [1, 2]),
-}
-#: What a kind of training is not chosen by: from scratch the loop validates by one view whatever is served.
-WITHOUT = {"scratch": ("views", "cached_views", "head", "power", "layer_decay")}
-#: What is searched where nothing is named.
-USUAL = {
-    "scratch": ("lr", "weight_decay", "label_smoothing", "shift", "cutout"),
-    "head": ("head", "lr", "weight_decay", "power"),
-    "finetune": ("lr", "weight_decay", "label_smoothing", "mixup", "layer_decay"),
-}
 STUDY, TRIALS, PICTURE, BEST = "study.db", "trials.csv", "trials.png", "best.toml"
 
 
@@ -99,7 +69,7 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
     Args:
         splits: train and validation are used.
         settings: where the search starts, and all that it does not change.
-        names: settings to search, of ``SPACES``; empty: the usual ones for this kind of training.
+        names: settings to search, of ``search_spaces.SPACES``; empty: the usual ones for this kind of training.
         cuts: places for ``train_from`` to choose from; empty: as in ``settings``.
         count: trials.
         out: holds the study, its table, its picture and the best settings.
@@ -111,12 +81,10 @@ def tune(splits: Splits, settings: Settings, names: list[str], cuts: list[str], 
         UserError: a name that cannot be searched, a study of something else in ``out``, or no trial that ended well.
     """
     optuna = _optuna()
-    kind = "scratch" if settings.kind == "scratch" else "head" if settings.train_from == "head" and not cuts else "finetune"
-    without_effect = {"label_smoothing"} if settings.teacher else set[str]()
-    searched = names or [name for name in USUAL[kind] if name not in without_effect]
-    spaces = [name for name in SPACES if name not in WITHOUT.get(kind, ())]
-    if unknown := sorted(set(searched) - set(spaces)):
-        raise UserError("These settings cannot be searched.", expected=", ".join(spaces), received=", ".join(unknown))
+    searched = searched_names(settings, names, cuts)
+    if settings.skip_easy and MIXING & set(searched):
+        say(f"{' and '.join(sorted(MIXING & set(searched)))} searched: every trial shows all images, skip_easy is off.", "yellow")
+        settings = settings.with_values(skip_easy=0.0)
     out.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
     storage = f"sqlite:///{(out / STUDY).resolve()}"

@@ -61,10 +61,19 @@ def test_an_epoch_leaves_out_a_share_of_the_rows_any_of_them_at_first():
     assert set(first) != set(shown(numbers(100, 8, shuffle=True, seed=1).leave_out(0.25), 0))
 
 
-def test_rows_that_were_not_seen_yet_are_not_left_out_again():
-    batches = numbers(100, 8, shuffle=True).leave_out(0.3)
+@pytest.mark.parametrize("share", [0.25, 0.3, 0.34, 0.4, 0.5])
+def test_rows_that_were_not_seen_yet_are_not_left_out_again(share):
+    batches = numbers(100, 8, shuffle=True).leave_out(share)
     first = with_losses(batches, 0, torch.ones(100))
-    assert set(range(100)) - set(first) <= set(shown(batches, 1))
+    second = shown(batches, 1)
+    assert set(range(100)) - set(first) <= set(second)
+    assert len(second) == len(set(second)) == batches.shown == 100 - int(share * 100)
+
+
+def test_a_loss_that_is_no_number_changes_no_lengths():
+    batches = numbers(10, 4, shuffle=True).leave_out(0.5)
+    with_losses(batches, 0, torch.full((10,), torch.nan))
+    assert len(shown(batches, 1)) == 5
 
 
 def test_a_random_half_of_the_easiest_is_left_out_and_comes_back():

@@ -101,7 +101,8 @@ class OrderedRows:
         """These batches without a share of the rows in every epoch, of easy ones; as they are where it is 0.
 
         Of the rows with the lowest losses when they were last seen, twice as many as are to be left out, a random half is. So rows
-        that are easy now come back in later epochs, and those that are hard are in every one. It leaves out what teaches little
+        that are easy now come back in later epochs, and those that are hard are in every one, as are those that the first epoch
+        has not shown: in the second, those that it has shown may be fewer than twice as many. It leaves out what teaches little
         (Qin et al. 2024, InfoBatch, arXiv 2303.04947, who draw from the rows below the mean loss and scale up the others'
         gradients, which is not done here). As many rows are left out in each epoch, so that the schedule knows its steps.
 
@@ -164,8 +165,10 @@ class OrderedRows:
         """The rows without those that this epoch leaves out, in the same order; see ``leave_out``."""
         if self.losses is None:
             return rows
-        count = self.rows - self.shown
-        easy = self.losses.cpu()[rows].argsort(stable=True)[: 2 * count]  # of equals, such as rows never seen, any
+        count, losses = self.rows - self.shown, self.losses.cpu()[rows]
+        seen = int(losses.isfinite().sum())
+        candidates = max(count, min(2 * count, seen)) if seen else 2 * count  # in the first epoch, any
+        easy = losses.argsort(stable=True)[:candidates]
         left_out = easy[torch.randperm(len(easy), generator=drawn)[:count]]
         stays = torch.ones(len(rows), dtype=torch.bool)
         stays[left_out] = False
