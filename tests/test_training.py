@@ -231,3 +231,11 @@ def test_an_interrupt_still_tries_the_soup_of_what_there_is():
     made = fit(network, points(), points(200, 1, shuffle=False), settings=settings(soup=2, epochs=9), stop=stop, on_epoch=interrupt)
     assert len(made.history) == 3
     assert len(made.soup["epochs"]) == 2
+
+
+def test_on_a_cpu_gradients_stay_where_they_are_from_step_to_step():
+    network, kept = make_head("dense-d", 3, 3), []
+    training = {"settings": settings(epochs=2), "on_epoch": lambda _: kept.append([each.grad for each in network.parameters()])}
+    fit(network, points(), points(200, 1, shuffle=False), **training)
+    assert len(kept) == 2
+    assert all(one is other and one is not None for one, other in zip(*kept, strict=True))
