@@ -164,8 +164,8 @@ def fast_96() -> Settings:
 def mobilenetv2_finetune() -> Settings:
     """``frostline train cifar10 --recipe mobilenetv2-finetune``: MobileNetV2 at 160, trained from Keras' block_7 on.
 
-    8 to 10 minutes; 95.8 % (seeds 0 to 2: 96.0, 95.8, 95.7), 95.4 % with the image's own view alone (95.4, 95.4, 95.4), where the F1 of
-    cat and dog is .905 and .911. Shown all images in every epoch (``--set skip_easy=0``) it has 95.7 and 95.5 %, in 10 to 13.
+    8 to 10 minutes; 95.8 % (seeds 0 to 2: 96.0, 95.8, 95.7), 95.4 % with the image's own view alone (95.4, 95.4, 95.4), where the
+    F1 of cat and dog is .905 and .911. Shown all images in every epoch (``--set skip_easy=0``) it has 95.7 and 95.5 %, in 10 to 13.
     """
     # a rise longer than a quarter keeps the first epoch better than the head that it begins from
     settings = {**FINETUNE, "epochs": 7, "warmup_epochs": 2.5, "skip_easy": 0.4}
