@@ -239,3 +239,12 @@ def test_on_a_cpu_gradients_stay_where_they_are_from_step_to_step():
     fit(network, points(), points(200, 1, shuffle=False), **training)
     assert len(kept) == 2
     assert all(one is other and one is not None for one, other in zip(*kept, strict=True))
+
+
+@pytest.mark.parametrize("values", [{}, {"accumulate": 2}, {"optimizer": "sgd"}, {"optimizer": "muon"}])
+def test_gradients_that_stay_give_the_weights_that_new_ones_give(values, monkeypatch):
+    _, stay = trained(**values)
+    real = torch.optim.Optimizer.zero_grad
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda self, set_to_none=True: real(self, set_to_none=True))
+    _, new = trained(**values)
+    assert all(torch.equal(stay[name], new[name]) for name in stay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,11 +38,11 @@ def as_pretrained(below: Below, settings: Settings, rows: int, held: FeatureTabl
 
     ``held``: a table of activations, by whose first rows the compiled part is compared with torch.
     """
+    device, shape = pick_device(settings.device), below.line.shape
     probe = stored_tensor(held.features[:BATCH, 0], held.dtype).float()
-    if pick_device(settings.device).type == "cpu" and (engine := compiled(below, probe)):
+    if device.type == "cpu" and (engine := compiled(below, probe)):
         yield Above(engine.batch, lambda blocks: (found for (found,) in engine.run(x.float().numpy() for x in blocks)))
         return
-    device, shape = pick_device(settings.device), below.line.shape
     network = Trainable(below.line.upper, nn.Identity(), shape)
     with network.folded(), only_looking(network, settings) as model:
         yield Above(rows, lambda blocks: (model(x.float().unflatten(1, shape).to(device)).float().cpu().numpy() for x in blocks))
@@ -50,7 +51,7 @@ def as_pretrained(below: Below, settings: Settings, rows: int, held: FeatureTabl
 def compiled(below: Below, probe: Tensor) -> Engine | None:
     """What is above the line, compiled in the network's precision, or in f32 where bf16 moves features beyond its tolerance.
 
-    None, which is said, where it cannot be compiled by itself, or computes something else than torch does.
+    None where it cannot be compiled by itself, or computes something else than torch does. Either is said, and noted in the record.
 
     Args:
         probe: activations (B, C·h·w) of images, float32.
@@ -60,17 +61,31 @@ def compiled(below: Below, probe: Tensor) -> Engine | None:
         wanted = upper(probe.clone().unflatten(1, shape))[0].numpy()  # of a copy: its first layer may work in place
     try:
         graph = convert_upper(upper, shape)
-        for precision, tolerance in (("bf16", BF16_TOLERANCE), ("f32", F32_TOLERANCE)):
-            if precision in (below.precision, "f32"):
-                engine = Engine(graph, precision)
-                difference = relative(engine.features(probe.numpy()), wanted)
-                if difference <= tolerance:
-                    return engine
-        reason = f"its features differ from torch's by {difference:.2g}"
+        if below.precision == "bf16":
+            engine, moved = _tried(graph, "bf16", probe, wanted)
+            if moved <= BF16_TOLERANCE:
+                return engine
+            _note(below, "in f32", f"bf16 moves its features by {moved:.1%}")
+        engine, moved = _tried(graph, "f32", probe, wanted)
+        if moved <= F32_TOLERANCE:
+            return engine
+        _note(below, "in torch", f"compiled, its features differ from torch's by {moved:.1%}")
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:160]
-    say(f"What is above the line is computed in torch for the head, which is slower: compiled, {reason}.", "yellow")
+        _note(below, "in torch", str(error).splitlines()[0][:160])
     return None
+
+
+def _tried(graph: Any, precision: str, probe: Tensor, wanted: NDArray[np.float32]) -> tuple[Engine, float]:
+    """The graph compiled in this precision, and how far its features of ``probe`` are from those wanted."""
+    engine = Engine(graph, precision)
+    return engine, relative(engine.features(probe.numpy()), wanted)
+
+
+def _note(below: Below, way: str, why: str) -> None:
+    """On screen and in the record: features for the head are made in a slower way."""
+    sentence = f"For the head, what is above the frost line is computed {way}, which is slower: {why}."
+    say(sentence, "yellow")
+    below.frozen.notes.append(sentence)
 
 
 def pooled(above: Above, held: FeatureTable, rows: NDArray[np.int64], views: int, apart: bool = False) -> FeatureTable:
