@@ -22,6 +22,7 @@ LAYERS = [
     "stopping",
     "environment",
     "drawn",
+    "setting_values",
     "config",
     "amounts",
     "recipes",

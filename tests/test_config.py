@@ -12,7 +12,8 @@ from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, recipe
 def test_settings_that_came_later_leave_the_identity_of_older_trainings():
     assert "teacher_mixtures" not in Settings().identity()
     assert Settings(teacher_mixtures=2).identity()["teacher_mixtures"] == 2
-    assert Settings().as_dict() == {**Settings().identity(), "teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0}
+    later = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0}
+    assert Settings().as_dict() == {**Settings().identity(), **later}
 
 
 def test_an_unknown_setting_names_the_nearest():

@@ -530,6 +530,41 @@ def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypa
         assert whole - less == pytest.approx(4 * 0.25 * n * (1 / 10 + lower))
 
 
+@pytest.mark.parametrize("augment", [(), ("contrast",)])
+def test_the_first_epochs_see_parts_of_maps_on_both_paths(splits, settings, tmp_path, monkeypatch, augment):
+    seen, forward = set(), Trainable.forward
+
+    def watched(network, maps):
+        seen.add((network.training, tuple(maps.shape[-2:])))
+        return forward(network, maps)
+
+    monkeypatch.setattr(Trainable, "forward", watched)
+    run = train(splits, settings.with_values(crop_from=0.6, augment=augment), tmp_path / "run")
+    assert seen == {(True, (2, 2)), (True, (3, 3)), (False, (3, 3))}
+    assert run.record["ended"] == "all 2 epochs were run"
+
+
+def test_parts_of_maps_need_a_network_that_takes_them(settings):
+    from frostline.train_finetune import _check
+
+    settings = settings.with_values(crop_from=0.5)
+    fixed = Cut(
+        "head", nn.Identity(), Upper(fx.symbolic_trace(nn.Sequential(nn.Flatten(), nn.Linear(16, 2))), 0, 1.0), (1, 4, 4), ""
+    )
+    tokens = Cut("blocks.11", nn.Identity(), Upper(fx.symbolic_trace(nn.Identity()), 1, 1.0), (50, 768), "")
+    for line, why in ((fixed, "of 2×2: "), (tokens, r"(50, 768)")):
+        with pytest.raises(UserError, match="takes no parts of maps") as error:
+            _check(line, settings)
+        assert why in str(error.value.received)
+
+
+def test_the_plan_knows_that_parts_of_maps_cost_less(settings):
+    from frostline.plan import _of_maps
+
+    assert _of_maps((8, 4, 4), settings.with_values(epochs=4, crop_from=0.5)) == pytest.approx((4 / 16 + 9 / 16 + 1 + 1) / 4)
+    assert _of_maps((8, 4, 4), settings) == _of_maps((50, 8), settings.with_values(crop_from=0.5)) == 1
+
+
 @pytest.mark.slow
 def test_muon_trains_above_the_line_and_resumes_to_the_same_bits(splits, settings, tmp_path, monkeypatch):
     settings = settings.with_values(optimizer="muon", lr=0.02, momentum=0.9, epochs=2, views=1)
@@ -622,6 +657,7 @@ def test_every_setting_of_the_part_above_reaches_it(splits, settings, tmp_path):
     plain = train(splits, settings, tmp_path / "plain").record["model_digest"]
     ways = [
         {"drop_activations": 0.3},
+        {"crop_from": 0.6},
         {"noise": 0.3},
         {"balance": "sampling"},
         {"layer_decay": 0.5},

@@ -14,8 +14,8 @@ from torch import Tensor
 from frostline.above_line import as_pretrained, pooled
 from frostline.anytime import Extracted, FeatureTable, Unseen, stratified_order
 from frostline.config import Settings
-from frostline.data.augment import augment, make_augmentations
-from frostline.data.batches import Batches, FeatureBatches, stored_tensor
+from frostline.data.augment import augment, cropped, make_augmentations
+from frostline.data.batches import Batches, FeatureBatches, crops, stored_tensor
 from frostline.data.imageset import ImageSet, Splits
 from frostline.data.order import OrderedRows, generator
 from frostline.data.reading import stored_blocks
@@ -105,7 +105,7 @@ class Cached:
     def training(self, answers: Answers = None) -> FeatureBatches:
         """See ``Activations``; a random one of the cached views of every row, in the first epoch the image's own."""
         settings = self.settings
-        order = {"shuffle": True, "balanced": settings.balance == "sampling"}
+        order = {"shuffle": True, "balanced": settings.balance == "sampling", "sizes": crops(self.below.line.shape, settings)}
         later = self._with_all_views if self.at_first < self.views else None
         batches = self._batches(self.train_table, self.splits.train, settings.batch_size, complete=later, **order)
         return batches.learn_from(answers, self.seen).leave_out(settings.skip_easy)
@@ -217,6 +217,7 @@ class LiveBatches(OrderedRows):
         super().__init__(images.labels, size, settings.seed, train, pick_device(settings.device), balanced)
         self.images, self.below, self.train = images, below, train
         self.views = 1 if train else settings.views
+        self.sizes = crops(below.line.shape, settings) if train else ()
         mirrored = settings.with_values(mirror=settings.mirror or settings.views == 2)  # what is served mirrored is trained so
         self.augmentations = make_augmentations(mirrored, below.frozen.preprocess.mean) if train else ()
 
@@ -230,7 +231,10 @@ class LiveBatches(OrderedRows):
         for rows in order:
             parts = [self._views(outputs) for _ in range(0, len(rows), engine.batch)]
             x = torch.from_numpy(np.concatenate(parts)).unflatten(-1, self.below.line.shape).to(self.device)
-            yield x[:, 0] if self.train else x, self.targets(torch.from_numpy(rows))
+            yield self._shown(x[:, 0], number, drawn) if self.train else x, self.targets(torch.from_numpy(rows))
+
+    def _shown(self, maps: Tensor, number: int, drawn: torch.Generator) -> Tensor:
+        return cropped(maps, self.size(number), drawn) if self.sizes else maps
 
     def _views(self, outputs: Iterator[tuple[NDArray[Any], ...]]) -> NDArray[Any]:
         return np.stack([next(outputs)[0] for _ in range(self.views)], axis=1)

@@ -18,7 +18,7 @@ from frostline.runs import DATA, SETTINGS, Run
 _ONLY: dict[str, tuple[str, ...]] = {"frozen": ("backbone", "weights", "head", "train_from"), "scratch": ("network",)}
 #: The same, but these do nothing at their defaults, and may be given so.
 _EFFECTS: dict[str, tuple[str, ...]] = {
-    "frozen": ("cached_views", "drop_activations", "noise", "layer_decay", "train_batchnorm"),
+    "frozen": ("cached_views", "drop_activations", "noise", "crop_from", "layer_decay", "train_batchnorm"),
     "scratch": ("alternate", "grow_from", "least_steps"),
 }
 

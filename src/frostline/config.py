@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
-import types
 import typing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self
 
 from frostline.errors import UserError, nearest
+from frostline.setting_values import coerced, described, fits
 
 Precision = Literal["auto", "bf16", "f32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -29,7 +29,7 @@ NOT_OF_THE_MODEL = (
 
 
 #: Settings that there were not at first, with their defaults; see ``Settings.identity``.
-_LATER = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0}
+_LATER = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0}
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Settings:
     train_from: str = "head"  # the first thing that trains: a block, a stage's index, last:N, all; "head": nothing but the head
     cached_views: int = 0  # of every training image: as it is, mirrored, shifted, cropped, recoloured, …; 0: as many as ``views``
     drop_activations: float = 0.0  # share of the activations at the line that are set to zero in training
+    crop_from: float = 1.0  # share of the maps' sides that the first epoch sees of them, rising to 1; the place is random
     noise: float = 0.0  # added to them in training, as a share of their deviation
     rates: tuple[str, ...] = ("*=1",)  # pattern=factor on the learning rate, or pattern=frozen; the first that matches decides
     freezeout: tuple[str, ...] = ()  # pattern=share: parameters that stay as they are from this share of the epochs on
@@ -117,7 +118,7 @@ class Settings:
     alternate: bool = False  # from scratch: mirror every image in every other epoch, half of them in the first
     shift: int = 0  # random translation by up to this many pixels, reflected at the border
     grow_from: int = 0  # from scratch: shorter side to which images are reduced in the first epoch, rising to their own; 0: none
-    grow_share: float = 0.5  # of the epochs, in which images are reduced by ``grow_from``
+    grow_share: float = 0.5  # of the epochs, in which images are reduced by ``grow_from`` or maps cut by ``crop_from``
     cutout: int = 0  # side of a random square set to the mean, 0 for none
     augment: tuple[Augment, ...] = ()
 
@@ -132,8 +133,8 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, hint = getattr(self, field.name), _hints()[field.name]
-            if not _fits(value, hint):
-                raise UserError(f"Setting '{field.name}' has an impossible value.", expected=_describe(hint), received=repr(value))
+            if not fits(value, hint):
+                raise UserError(f"Setting '{field.name}' has an impossible value.", expected=described(hint), received=repr(value))
         for name, low, high in _RANGES:
             if not low <= getattr(self, name) <= high:
                 wanted = f"a number between {low:g} and {high:g}"
@@ -161,12 +162,17 @@ class Settings:
         """Whether training images are to be seen changed, and differently in every epoch."""
         return bool(self.mirror or self.alternate or self.shift or self.cutout or self.augment)
 
+    @property
+    def growth(self) -> int:
+        """Epochs in which images are reduced, or maps cut, so that the last shows them whole."""
+        return min(round(self.grow_share * self.epochs), self.epochs - 1)
+
     def with_values(self, /, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``. Mixing ends the ``skip_easy`` of a recipe."""
         known = [field.name for field in fields(self)]
         if unknown := [name for name in values if name not in known]:
             raise UserError(f"There is no setting '{unknown[0]}'.", received=unknown[0], hint=nearest(unknown[0], known))
-        changed = {name: _coerce(value, _hints()[name]) for name, value in values.items()}
+        changed = {name: coerced(value, _hints()[name]) for name, value in values.items()}
         ended = {"skip_easy": 0.0} if _mixes(changed) and self.recipe != "custom" else {}
         return replace(self, **(ended | changed))
 
@@ -228,6 +234,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("cached_views", 0, 64),
     ("announce", 0, 1),
     ("drop_activations", 0, 0.9),
+    ("crop_from", 0.1, 1),
     ("noise", 0, 10),
     ("stop_at", 0, 1),
     ("budget", 0, 1e9),
@@ -242,43 +249,6 @@ def _mixes(values: dict[str, Any]) -> bool:
 @cache  # resolving them anew took 1 ms a setting: 4 s of a command that looks through the recipes
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Settings)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return value in get_args(hint)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is hint
-
-
-def _coerce(value: Any, hint: Any) -> Any:
-    """Texts (from ``--set``) become what the setting holds; values that do not fit stay, for validation to name."""
-    origin = get_origin(hint)
-    if origin is tuple:
-        items = [item for item in value.split(",") if item] if isinstance(value, str) else value
-        return tuple(_coerce(item, get_args(hint)[0]) for item in items) if isinstance(items, list | tuple) else value
-    if not isinstance(value, str) or origin in (Literal, types.UnionType):
-        return value
-    if hint is bool:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower(), value)
-    if hint in (int, float):
-        try:
-            return hint(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _describe(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return f"a list of {_describe(get_args(hint)[0])}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
 
 
 def assigned(assignments: list[str]) -> dict[str, str]:

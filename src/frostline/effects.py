@@ -14,7 +14,7 @@ _STEPWISE = (
     *("skip_easy", "rates", "freezeout", "dropout_share", "head_lr", "head_epochs"),
 )
 #: Of what trains above a frost line.
-_ABOVE = ("cached_views", "drop_activations", "noise", "layer_decay", "train_batchnorm", "announce")
+_ABOVE = ("cached_views", "drop_activations", "noise", "crop_from", "layer_decay", "train_batchnorm", "announce")
 _LINEAR = ("power", "l2")
 #: By the kind of training, the settings that it has no use for. Those that name another kind of network are errors elsewhere.
 _WITHOUT: dict[str, tuple[str, ...]] = {

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from frostline.config import Settings
+from frostline.data.batches import crops
 from frostline.data.imageset import Splits
 from frostline.drawn import drawn_images
 from frostline.errors import UserError
@@ -70,13 +71,21 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
     rows = n * views + m * settings.views if views else 0
     lower = _below_speed(below)
     shown = n * (1 - settings.skip_easy)
-    epoch = shown / above + m * settings.views / (3 * above)  # forward alone takes about a third of forward and backward
+    # forward alone takes about a third of forward and backward
+    epoch = shown * _of_maps(line.shape, settings) / above + m * settings.views / (3 * above)
     if views:
         seconds = rows / lower + (n + m) * settings.views / (3 * above) + settings.epochs * epoch
     else:
         seconds = (n + m) * settings.views / lower + settings.epochs * (epoch + (shown + m * settings.views) / lower)
     width = int(np.prod(line.shape)) * (4 if settings.feature_dtype == "float32" else 2)
     return Plan(_parts(below, trained), head, rows, rows * width, lower, above, seconds)
+
+
+def _of_maps(shape: tuple[int, ...], settings: Settings) -> float:
+    """The share of all maps that is seen of them where epochs begin with parts."""
+    sizes = crops(shape, settings)
+    seen = [h * w / (shape[1] * shape[2]) for h, w in sizes[: settings.epochs]]
+    return (sum(seen) + settings.epochs - len(seen)) / settings.epochs
 
 
 def _parts(below: Below, trained: set[int]) -> tuple[Part, ...]:

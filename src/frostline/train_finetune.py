@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +17,7 @@ from frostline.calibrate import apply_temperature, recorded_temperature
 from frostline.checkpoints import Checkpoints, noted, training_identity
 from frostline.config import Settings
 from frostline.convert import convert_head
+from frostline.data.batches import crops
 from frostline.data.imageset import Splits
 from frostline.errors import UserError
 from frostline.feature_cache import raw
@@ -100,12 +102,34 @@ def _check(line: Cut, settings: Settings, layout: str = "NCHW") -> None:
             received=f"{line.shape}" + (f", {layout}" if layout != "NCHW" else ""),
             hint="--set cutmix=0, and mixup instead",
         )
+    if settings.crop_from < 1:
+        _check_parts(line, settings, layout)
     if settings.train_batchnorm and has_no_statistics(line.upper):
         raise UserError(
             "The BatchNorm of these weights cannot train: it was folded into the convolutions, and holds no statistics.",
             expected="the means and variances of the data that the weights were trained on",
             received="mean 0 and one variance for every channel",
             hint="leave out train_batchnorm; or other weights of this network",
+        )
+
+
+def _check_parts(line: Cut, settings: Settings, layout: str) -> None:
+    """Whether what trains takes parts of its maps: some networks are made for maps of one size."""
+    sizes, why = crops(line.shape, settings), ""
+    if not sizes or layout != "NCHW":
+        why = f"{line.shape}, {layout}"
+    else:
+        try:
+            with torch.inference_mode():
+                line.upper.eval()(torch.zeros(1, line.shape[0], *sizes[0]))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            why = f"of {sizes[0][0]}×{sizes[0][1]}: {error}"
+    if why:
+        raise UserError(
+            "What trains above this frost line takes no parts of maps.",
+            expected="activations (C, h, w) of any size",
+            received=why,
+            hint="--set crop_from=1, and whole maps in every epoch",
         )
 
 

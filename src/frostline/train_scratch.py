@@ -157,7 +157,6 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
     plain = Preprocess(size=stored, stored=stored, fit=settings.fit)
     train, validation = (stored_pixels(images, plain) for images in (splits.train, splits.validation))
     mean, std = _statistics(train)
-    growth = min(round(settings.grow_share * settings.epochs), settings.epochs - 1)  # the last epoch shows whole images
     common: dict[str, Any] = {"mean": mean, "std": std, "device": pick_device(settings.device)}
     batches = ArrayBatches(
         with_mixtures(train, settings.teacher_mixtures, settings.seed),
@@ -168,7 +167,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         balanced=settings.balance == "sampling",
         augmentations=make_augmentations(settings, mean),
         alternate=settings.alternate,
-        sizes=growing(stored, settings.grow_from, growth) if settings.grow_from else (),
+        sizes=growing(stored, settings.grow_from, settings.growth) if settings.grow_from else (),
         versions=1 + settings.teacher_mixtures,
         **common,
     ).leave_out(settings.skip_easy)

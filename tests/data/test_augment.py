@@ -2,7 +2,19 @@ import pytest
 import torch
 
 from frostline.config import Settings
-from frostline.data.augment import Channels, Contrast, Cutout, Gamma, Mirror, PerImage, Shift, Zoom, augment, make_augmentations
+from frostline.data.augment import (
+    Channels,
+    Contrast,
+    Cutout,
+    Gamma,
+    Mirror,
+    PerImage,
+    Shift,
+    Zoom,
+    augment,
+    cropped,
+    make_augmentations,
+)
 
 
 def ramp(B=2, C=3, H=4, W=5, dtype=torch.uint8):
@@ -129,3 +141,14 @@ def test_an_image_is_changed_alike_in_any_batch():
 def test_names_are_applied_in_order_between_shift_and_cutout():
     made = make_augmentations(Settings(mirror=True, augment=("gamma", "zoom"), cutout=4), (0.5, 0.5, 0.5))
     assert made == (Mirror(), Gamma(), Zoom(), Cutout(4, (128, 128, 128)))
+
+
+def test_cropped_maps_are_parts_of_their_own_map_from_all_over_it():
+    maps = torch.randn(200, 2, 5, 4)
+    parts = cropped(maps, (3, 2), torch.Generator().manual_seed(0))
+    places = set()
+    for whole, part in zip(maps, parts, strict=True):
+        places |= {(y, x) for y in range(3) for x in range(3) if torch.equal(whole[:, y : y + 3, x : x + 2], part)}
+    assert parts.shape == (200, 2, 3, 2)
+    assert places == {(y, x) for y in range(3) for x in range(3)}
+    assert cropped(maps, (5, 4), torch.Generator()) is maps

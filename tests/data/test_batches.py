@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from frostline.config import Settings
 from frostline.data.augment import Mirror, Shift
-from frostline.data.batches import ArrayBatches, FeatureBatches, growing
+from frostline.data.batches import ArrayBatches, FeatureBatches, crops, growing
 from frostline.data.views import served
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
@@ -195,3 +196,22 @@ def test_the_first_epoch_has_the_first_view_alone_where_the_others_are_still_to_
     assert set(views(0)) == {0.0}  # made again, the first epoch is what it was
     whole = FeatureBatches(features, np.arange(60), 16, shuffle=True)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches.epoch(1), whole.epoch(1), strict=True))
+
+
+def test_epochs_begin_with_parts_of_maps_and_end_with_whole_ones():
+    maps = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 1, -1)
+    sizes = crops((3, 4, 4), Settings(epochs=4, crop_from=0.5, grow_share=0.5))
+    assert sizes == ((2, 2), (3, 3), (4, 4))
+    batches = FeatureBatches(maps, np.arange(2), 2, shape=(3, 4, 4), sizes=sizes, shuffle=True)
+    assert batches.shapes == 3
+    for number, side in enumerate((2, 3, 4, 4)):
+        x, labels = next(batches.epoch(number))
+        assert x.shape == (2, 3, side, side)
+        for map_, label in zip(x, labels, strict=True):
+            found = map_ - map_[0, 0, 0]
+            assert torch.equal(found, torch.arange(48.0).view(3, 4, 4)[:, :side, :side])
+            assert ((map_ >= 48 * label) & (map_ < 48 * (label + 1))).all()
+    batches.due = lambda: 3.0  # by the clock of a budget the last epoch has come
+    assert next(batches.epoch(0))[0].shape == (2, 3, 4, 4)
+    assert crops((3, 4, 4), Settings(epochs=4)) == crops((48,), Settings(epochs=4, crop_from=0.5)) == ()
+    assert crops((3, 4, 4), Settings(epochs=1, crop_from=0.5)) == ((4, 4),)

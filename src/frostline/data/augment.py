@@ -54,14 +54,35 @@ class Shift:
         return torch.randint(-self.pixels, self.pixels + 1, (rows, 2), generator=generator)
 
     def apply(self, batch: Tensor, choice: Tensor) -> Tensor:
-        B, C, H, W = batch.shape
+        H, W = batch.shape[2:]
         y = _reflect(torch.arange(H, device=batch.device) + choice[:, :1], H)
         x = _reflect(torch.arange(W, device=batch.device) + choice[:, 1:], W)
-        first = torch.arange(B, device=batch.device)[:, None, None] * (H * W)
-        # One row a pixel, its channels together: on a CPU three times as fast as indexing three dimensions.
-        pixels = batch.permute(0, 2, 3, 1).reshape(-1, C)
-        moved = pixels.index_select(0, (first + y[:, :, None] * W + x[:, None, :]).reshape(-1))
-        return moved.view(B, H, W, C).permute(0, 3, 1, 2)
+        return _picked(batch, y, x)
+
+
+def cropped(maps: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """A part (B, C, h, w) of each map (B, C, H, W), at a place of its own that is drawn; whole maps as they are.
+
+    Args:
+        size: (h, w), no larger than the maps.
+    """
+    if size == tuple(maps.shape[2:]):
+        return maps
+    places = []
+    for whole, part in zip(maps.shape[2:], size, strict=True):
+        start = torch.randint(0, whole - part + 1, (len(maps), 1), generator=generator)
+        places.append(sent(start, maps.device) + torch.arange(part, device=maps.device))
+    return _picked(maps, *places)
+
+
+def _picked(batch: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """(B, C, h, w): of each picture (C, H, W) the pixels at its rows y (B, h) and columns x (B, w); their channels lie together."""
+    B, C, H, W = batch.shape
+    first = torch.arange(B, device=batch.device)[:, None, None] * (H * W)
+    # One row a pixel, its channels together: on a CPU three times as fast as indexing three dimensions.
+    pixels = batch.permute(0, 2, 3, 1).reshape(-1, C)
+    picked = pixels.index_select(0, (first + y[:, :, None] * W + x[:, None, :]).reshape(-1))
+    return picked.view(B, y.shape[1], x.shape[1], C).permute(0, 3, 1, 2)
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:

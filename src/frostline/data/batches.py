@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from frostline.data.augment import Augmentation, Mirror, augment, sent
+from frostline.config import Settings
+from frostline.data.augment import Augmentation, Mirror, augment, cropped, sent
 from frostline.data.order import OrderedRows, fits, generator, on_device
 from frostline.data.views import served
 
@@ -35,8 +36,10 @@ class Batches(Protocol):
     shown: int
     labels: Tensor
     losses: Tensor | None
-    shapes: int
     due: Callable[[], float]
+
+    @property
+    def shapes(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -93,7 +96,6 @@ class ArrayBatches(OrderedRows):
         self.images = on_device(images, device)
         self.augmentations, self.views = tuple(augmentations), views
         self.sizes = tuple(sizes) or (images.shape[1:3],)
-        self.shapes = len(self.sizes)
         self._mirrored_first = self._half(_FIRST_MIRRORED) if alternate else None
         places = [served(number, images.shape[1:3]) for number in range(views)]
         self._places = [tuple(torch.from_numpy(each).to(self.device) for each in place) for place in places]
@@ -109,14 +111,10 @@ class ArrayBatches(OrderedRows):
             if self._mirrored_first is not None:
                 batch = Mirror().apply(batch, self._mirrored_first[rows] ^ bool(number // self.versions % 2))
             batch = augment(batch, self.augmentations, drawn)
-            x, size = (batch.float() - self._mean).mul_(self._scale), self._size(number)
+            x, size = (batch.float() - self._mean).mul_(self._scale), self.size(number)
             if size != x.shape[2:]:
                 x = functional.interpolate(x, size, mode="bilinear", antialias=True)
             yield self._seen(x) if self.views > 1 else x, self.targets(rows, versions)
-
-    def _size(self, number: int) -> tuple[int, int]:
-        """To what images are reduced now, in the epoch of this number."""
-        return self.sizes[min(max(number, int(self.due())), len(self.sizes) - 1)]
 
     def _half(self, purpose: int) -> Tensor:
         """(N,) a random half of the rows."""
@@ -143,6 +141,8 @@ class FeatureBatches(OrderedRows):
         features: (N, V, D), of any floating type; batches are float32.
         labels: (N,) int64.
         shape: what D is brought to, where the features are maps: batches are then (B, *shape) and (B, V, *shape).
+        sizes: (h, w) of the part of every map that each epoch of training shows, at a place drawn for it, the last of them in all
+            later epochs; empty: whole maps. See ``crops``.
         complete: gives the features with all views, or None where work is to end before they are there. ``prepare`` calls it
             before the second epoch; until then an epoch has the first view alone. None: all views are there.
         shuffle, balanced: as in ``ArrayBatches``.
@@ -156,6 +156,7 @@ class FeatureBatches(OrderedRows):
         *,
         seed: int = 0,
         shape: tuple[int, ...] = (),
+        sizes: Sequence[tuple[int, int]] = (),
         complete: Callable[[], Tensor | None] | None = None,
         shuffle: bool = False,
         balanced: bool = False,
@@ -164,7 +165,7 @@ class FeatureBatches(OrderedRows):
         if features.ndim != 3 or len(features) != len(labels):
             raise ValueError(f"expected (N, V, D) features and N labels, not {features.shape} and {len(labels)}")
         super().__init__(labels, batch_size, seed, shuffle, device, balanced)
-        self.shape = shape or tuple(features.shape[2:])
+        self.shape, self.sizes = shape or tuple(features.shape[2:]), tuple(sizes)
         self._complete, self._one_at_first = complete, complete is not None
         self.features = self._held(features if isinstance(features, Tensor) else on_device(features, "cpu"))
 
@@ -184,7 +185,8 @@ class FeatureBatches(OrderedRows):
         there = 1 if self._complete is not None or (self._one_at_first and number == 0) else self.features.shape[1]
         for rows in self.order(drawn):
             batch = self._batch(rows.to(self.features.device), there, drawn).to(self.device)
-            yield batch.float().unflatten(-1, self.shape), self.targets(rows)
+            maps = batch.float().unflatten(-1, self.shape)
+            yield cropped(maps, self.size(number), drawn) if self.sizes else maps, self.targets(rows)
 
     def _batch(self, rows: Tensor, there: int, drawn: torch.Generator) -> Tensor:
         if not self.shuffle:
@@ -203,6 +205,17 @@ def growing(size: tuple[int, int], smallest: int, epochs: int) -> tuple[tuple[in
         return (size,)
     shares = [(smallest + (shorter - smallest) * number / epochs) / shorter for number in range(epochs)]
     return (*((round(size[0] * share), round(size[1] * share)) for share in shares), size)
+
+
+def crops(shape: tuple[int, ...], settings: Settings) -> tuple[tuple[int, int], ...]:
+    """The sizes (h, w) of the parts of maps of ``shape`` (C, H, W) that epochs show, as the settings ask; empty: all there is.
+
+    To what is above a frost line a part of a map is a picture with less around it, and costs less.
+    """
+    if settings.crop_from == 1 or len(shape) != 3:
+        return ()
+    H, W = shape[1:]
+    return growing((H, W), max(1, round(settings.crop_from * min(H, W))), settings.growth)
 
 
 def stored_tensor(features: NDArray[Any], dtype: str) -> Tensor:

@@ -47,12 +47,13 @@ class OrderedRows:
         answers: (M, K) float32, a teacher's, which batches then have in place of labels; None: there is no teacher.
         versions: of every row, of which an epoch shows one: version v of row i is number vN + i of ``answers``.
         losses: (N,) float32 on the device, the loss of each row when training saw it last, infinite before; None: not kept.
+        sizes: (H, W) of what each epoch shows of every row, the last of them in all later epochs; empty: all there is.
         shapes, due: see ``Batches``.
         shown: rows that an epoch shows.
     """
 
-    shapes = 1
     versions = 1
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __init__(
         self,
@@ -74,6 +75,15 @@ class OrderedRows:
         self.due: Callable[[], float] = lambda: 0.0
         self.device = torch.device(device)
         self.labels = on_device(np.ascontiguousarray(labels, dtype=np.int64), device)
+
+    @property
+    def shapes(self) -> int:
+        """See ``Batches``."""
+        return max(1, len(self.sizes))
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Which of ``sizes`` the epoch of this number has, or a later one's where the clock of a budget is further on."""
+        return self.sizes[min(max(number, int(self.due())), len(self.sizes) - 1)]
 
     def __len__(self) -> int:
         return -(-self.shown // self.batch_size) - self._one_is_left

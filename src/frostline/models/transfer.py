@@ -126,7 +126,7 @@ class Trainable(nn.Module):
 
     def forward(self, activations: Tensor) -> Tensor:
         lead = activations.shape[: activations.dim() - len(self.shape)]
-        maps = activations.reshape(-1, *self.shape)
+        maps = activations.flatten(0, len(lead) - 1)
         if maps.ndim == 4:
             maps = _as_multiplied(maps).contiguous(memory_format=torch.channels_last)
         if self.training and self.noise:
