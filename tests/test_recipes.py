@@ -69,7 +69,7 @@ def test_a_recipe_tells_the_accuracy_and_the_minutes_that_were_last_measured(nam
     assert f" {float(last['wall_s']) / 60:.0f} minutes" in told
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2-finetune"])
+@pytest.mark.parametrize("name", ["mobilenetv2-finetune", "densenet169-finetune"])
 def test_a_fine_tuning_recipe_tells_what_was_last_measured_of_every_seed(name):
     with open(Path(__file__).parent.parent / "results" / "finetuned.csv", newline="") as stream:
         last = {row["seed"]: row for row in csv.DictReader(stream) if row["recipe"] == name}

@@ -531,7 +531,7 @@ def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypa
 
 
 @pytest.mark.parametrize("augment", [(), ("contrast",)])
-def test_the_first_epochs_see_parts_of_maps_on_both_paths(splits, settings, tmp_path, monkeypatch, augment):
+def test_the_first_epochs_see_parts_of_maps_on_both_paths(splits, settings, tmp_path, monkeypatch, capsys, augment):
     seen, forward = set(), Trainable.forward
 
     def watched(network, maps):
@@ -542,6 +542,7 @@ def test_the_first_epochs_see_parts_of_maps_on_both_paths(splits, settings, tmp_
     run = train(splits, settings.with_values(crop_from=0.6, augment=augment), tmp_path / "run")
     assert seen == {(True, (2, 2)), (True, (3, 3)), (False, (3, 3))}
     assert run.record["ended"] == "all 2 epochs were run"
+    assert "Epochs see parts of the maps first, 2×2 cells, then all." in " ".join(capsys.readouterr().err.split())
 
 
 def test_parts_of_maps_need_a_network_that_takes_them(settings):

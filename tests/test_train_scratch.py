@@ -122,16 +122,16 @@ def test_the_last_epoch_shows_whole_images_however_few_there_are(splits):
     side = splits.train.size[0]
     for epochs in (1, 2, 3):
         batches = batches_of(splits, epochs=epochs, grow_from=side // 2, grow_share=1.0)
-        assert batches._size(epochs - 1) == (side, side)
-        assert epochs == 1 or batches._size(0) == (side // 2, side // 2)
+        assert batches.size(epochs - 1) == (side, side)
+        assert epochs == 1 or batches.size(0) == (side // 2, side // 2)
 
 
 def test_a_budget_lets_images_grow_in_time(splits):
     side = splits.train.size[0]
     batches = batches_of(splits, epochs=10, grow_from=side // 2)
-    assert batches._size(0) == (side // 2, side // 2)
+    assert batches.size(0) == (side // 2, side // 2)
     batches.due = lambda: 10.0  # as the clock of a budget says once its time is spent
-    assert batches._size(0) == splits.train.size
+    assert batches.size(0) == splits.train.size
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,9 @@ def say_plan(plan: Plan, below: Below, settings: Settings) -> None:
         kept = f"{plan.rows:,} activations are kept: {plan.stored / 2**20:,.0f} MiB."
     else:
         kept = "Pixels change every epoch, so every step runs the frozen part too: nothing is stored."
+    if sizes := crops(line.shape, settings):  # the last is that of whole maps
+        parts = ", ".join(f"{h}×{w}" for h, w in sizes[:-1])
+        say(f"Epochs see parts of the maps first, {parts} cells, then all." if parts else "The only epoch sees whole maps.")
     minutes = f"About {plan.seconds / 60:,.0f} min" if plan.seconds >= 60 else "Less than a minute"
     say(
         f"{kept} {minutes} for {settings.epochs} epochs where nothing is cached yet (below the line "

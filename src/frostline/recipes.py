@@ -175,7 +175,7 @@ def mobilenetv2_finetune() -> Settings:
 def densenet169_finetune() -> Settings:
     """``frostline train cifar10 --recipe densenet169-finetune``: DenseNet169 at 128, trained from its second dense block on.
 
-    31 and 32 minutes, 42 in a slow hour; 96.6 % (seeds 0 and 1: 96.6, 96.7), 96.4 % with the image's own view alone (96.5, 96.3).
+    33 to 34 minutes, 42 in a slow hour; 96.7 % (seeds 0 and 1: 96.8, 96.6), 96.4 % with the image's own view alone (96.5, 96.3).
     """
     return Settings(backbone="densenet169", train_from="denseblock2", validation_max=2000, **{**FINETUNE, "epochs": 3})
 
