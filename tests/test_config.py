@@ -12,7 +12,7 @@ from frostline.recipes import BEST_FROZEN, BEST_SCRATCH, recipe
 def test_settings_that_came_later_leave_the_identity_of_older_trainings():
     assert "teacher_mixtures" not in Settings().identity()
     assert Settings(teacher_mixtures=2).identity()["teacher_mixtures"] == 2
-    later = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0}
+    later = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0, "skip_easy_from": 0}
     assert Settings().as_dict() == {**Settings().identity(), **later}
 
 
@@ -185,3 +185,8 @@ def test_easy_images_are_left_out_no_more_where_rows_are_to_be_mixed_or_drawn(va
 @pytest.mark.parametrize("values", [{"mixup": 0.0}, {"balance": "loss"}, {"epochs": 3}])
 def test_easy_images_are_left_out_still_where_nothing_is_mixed(values):
     assert Settings(skip_easy=0.2).with_values(**values).skip_easy == 0.2
+
+
+def test_easy_images_are_left_out_only_where_there_are_enough():
+    assert [recipe("fast-94").left_out(images) for images in (500, 9_999, 10_000, 50_000)] == [0, 0, 0.25, 0.25]
+    assert [Settings(skip_easy=0.2).left_out(images) for images in (10, 50_000)] == [0.2, 0.2]  # asked for, with no bound

@@ -30,20 +30,32 @@ def test_what_a_kind_of_training_has_no_use_for(name, values, kind, unused, caps
     settings = recipe(name).with_values(**values)
     assert kind_of_training(settings) == kind
     assert without_effect(settings) == unused
-    say_without_effect(settings)
+    say_without_effect(settings, 50_000)
     said = " ".join(capsys.readouterr().err.split())
     assert f"{', '.join(unused)} without effect." in said
 
 
 def test_nothing_is_said_of_defaults(capsys):
-    say_without_effect(Settings())
+    say_without_effect(Settings(), 50_000)
     assert capsys.readouterr().err == ""
 
 
 def test_it_is_said_that_the_recipe_would_leave_out_easy_images(capsys):
-    say_without_effect(recipe("fast-94").with_values(mixup=0.2))
+    say_without_effect(recipe("fast-94").with_values(mixup=0.2), 50_000)
     assert "skip_easy=0.25 of the recipe is off" in " ".join(capsys.readouterr().err.split())
-    say_without_effect(recipe("fast-94"))
+    say_without_effect(recipe("fast-94"), 50_000)
     assert capsys.readouterr().err == ""
-    say_without_effect(recipe("mobilenetv2-finetune").with_values(train_from="head", skip_easy=0.0))  # its head has no epochs
+    headed = recipe("mobilenetv2-finetune").with_values(train_from="head", skip_easy=0.0)  # its head has no epochs
+    say_without_effect(headed, 50_000)
+    assert "Every epoch" not in capsys.readouterr().err
+
+
+def test_it_is_said_that_so_few_images_are_all_shown(capsys):
+    say_without_effect(recipe("fast-94"), 9_999)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Every epoch shows all 9,999 images: skip_easy=0.25 is for 10,000 or more." in said
+    say_without_effect(recipe("fast-94").with_values(skip_easy_from=500), 9_999)
+    say_without_effect(
+        recipe("mobilenetv2-finetune").with_values(train_from="head"), 100
+    )  # a head that is fitted shows nothing twice
     assert "Every epoch" not in capsys.readouterr().err

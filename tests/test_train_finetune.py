@@ -515,6 +515,8 @@ def test_easy_images_are_left_out_on_both_paths(splits, settings, tmp_path, augm
     run = train(splits, settings.with_values(skip_easy=0.3, epochs=2, augment=augment), tmp_path / "run")
     assert len(splits.train) == 108
     assert [row["steps"] for row in run.history() if "steps" in row] == [5, 10]  # of the 76 that are left, 16 at a time
+    few = train(splits, settings.with_values(skip_easy=0.3, skip_easy_from=109, epochs=1, augment=augment), tmp_path / "few")
+    assert [row["steps"] for row in few.history() if "steps" in row] == [7]  # of all 108
 
 
 def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypatch):
@@ -528,6 +530,8 @@ def test_the_plan_knows_that_easy_images_are_left_out(splits, settings, monkeypa
     for views, lower in ((2, 0), (0, 1 / 40)):  # the live path goes through the frozen part in every epoch
         whole, less = (plan.make_plan(below, settings.with_values(skip_easy=share), splits, views).seconds for share in (0, 0.25))
         assert whole - less == pytest.approx(4 * 0.25 * n * (1 / 10 + lower))
+        few = settings.with_values(skip_easy=0.25, skip_easy_from=n + 1)
+        assert plan.make_plan(below, few, splits, views).seconds == whole
 
 
 @pytest.mark.parametrize("augment", [(), ("contrast",)])

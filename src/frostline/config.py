@@ -29,7 +29,7 @@ NOT_OF_THE_MODEL = (
 
 
 #: Settings that there were not at first, with their defaults; see ``Settings.identity``.
-_LATER = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0}
+_LATER = {"teacher_mixtures": 0, "head_lr": 0.0, "head_epochs": 0, "crop_from": 1.0, "skip_easy_from": 0}
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class Settings:
     teacher_temperature: float = 2.0  # by which its answers, and the student's beside them, are softened
     teacher_mixtures: int = 0  # from scratch: so many mixtures of each image with others, of which the teacher is asked as well
     skip_easy: float = 0.0  # share of the images that an epoch leaves out: of the lowest losses, twice as many, a random half
+    skip_easy_from: int = 0  # training images from which on some are left out; of fewer, every epoch shows all
     balance: Literal["none", "loss", "sampling"] = "none"  # give rare classes weight: in the loss, or by drawing them more often
     mixup: float = 0.0  # Beta(a, a) of the share in which a row is blended with another; 0: none
     cutmix: float = 0.0  # Beta(a, a) of the share of a map that is another row's; 0: none
@@ -167,6 +168,10 @@ class Settings:
         """Epochs in which images are reduced, or maps cut, so that the last shows them whole."""
         return min(round(self.grow_share * self.epochs), self.epochs - 1)
 
+    def left_out(self, images: int) -> float:
+        """The share of so many training images that an epoch leaves out: ``skip_easy``, but 0 of fewer than ``skip_easy_from``."""
+        return self.skip_easy if images >= self.skip_easy_from else 0.0
+
     def with_values(self, /, **values: Any) -> Self:
         """These settings with some changed; an unknown name is a ``UserError``. Mixing ends the ``skip_easy`` of a recipe."""
         known = [field.name for field in fields(self)]
@@ -220,6 +225,7 @@ _RANGES: list[tuple[str, float, float]] = [
     ("teacher_temperature", 0.1, 100),
     ("teacher_mixtures", 0, 64),
     ("skip_easy", 0, 0.5),
+    ("skip_easy_from", 0, 10**9),
     ("mixup", 0, 100),
     ("cutmix", 0, 100),
     ("ema", 0, 0.99999),

@@ -11,7 +11,7 @@ from frostline.recipes import RECIPES
 _STEPWISE = (
     *("epochs", "batch_size", "accumulate", "optimizer", "lr", "find_lr", "momentum", "weight_decay", "schedule", "warmup_epochs"),
     *("clip", "loss", "focal_gamma", "label_smoothing", "mixup", "cutmix", "ema", "soup", "compile", "monitor", "patience"),
-    *("skip_easy", "rates", "freezeout", "dropout_share", "head_lr", "head_epochs"),
+    *("skip_easy", "skip_easy_from", "rates", "freezeout", "dropout_share", "head_lr", "head_epochs"),
 )
 #: Of what trains above a frost line.
 _ABOVE = ("cached_views", "drop_activations", "noise", "crop_from", "layer_decay", "train_batchnorm", "announce")
@@ -52,9 +52,13 @@ def without_effect(settings: Settings) -> list[str]:
     return [name for name in unused if getattr(settings, name) not in (getattr(plain, name), getattr(given, name))]
 
 
-def say_without_effect(settings: Settings) -> None:
-    """Name on screen what was asked for in vain, and what of the recipe goes with it."""
+def say_without_effect(settings: Settings, images: int) -> None:
+    """Name on screen what was asked for in vain, and what of the recipe goes with it, for so many training images."""
     stepwise = kind_of_training(settings) != "fitted"
+    if stepwise and settings.skip_easy and not settings.left_out(images):
+        say(
+            f"Every epoch shows all {images:,} images: skip_easy={settings.skip_easy:g} is for {settings.skip_easy_from:,} or more."
+        )
     if stepwise and (own := RECIPES.get(settings.recipe)) and own().skip_easy and not settings.skip_easy:
         say(f"Every epoch shows all images: skip_easy={own().skip_easy:g} of the recipe is off.", "yellow")
     if unused := without_effect(settings):

@@ -164,7 +164,7 @@ def _dense(
     settings = settings.with_values(cutmix=0.0, freezeout=(), teacher="", patience=patience, **own)
     balanced = settings.balance == "sampling"
     batches = FeatureBatches(train, labels, settings.batch_size, seed=settings.seed, shuffle=True, balanced=balanced, device=device)
-    batches.leave_out(settings.skip_easy)
+    batches.leave_out(settings.left_out(batches.rows))
     judging = FeatureBatches(validation, judged, 4096, device=device)
     fitted = fit(head, batches, judging, settings=settings, stop=stop, on_epoch=on_epoch)
     log_p = predict_log_probs(head, judging, settings)

@@ -70,7 +70,7 @@ def make_plan(below: Below, settings: Settings, splits: Splits, views: int) -> P
         above, trained, head = _above_speed(below, settings, len(splits.classes))
     rows = n * views + m * settings.views if views else 0
     lower = _below_speed(below)
-    shown = n * (1 - settings.skip_easy)
+    shown = n * (1 - settings.left_out(n))
     # forward alone takes about a third of forward and backward
     epoch = shown * _of_maps(line.shape, settings) / above + m * settings.views / (3 * above)
     if views:

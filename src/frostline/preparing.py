@@ -65,7 +65,7 @@ def prepare(data: str | Path | Splits, settings: Settings, folder: Path, overwri
 
         check_there(settings.backbone, settings.weights)
     _check_teacher(settings, splits, folder)
-    say_without_effect(settings)
+    say_without_effect(settings, len(splits.train))
     return Prepared(source, splits, seconds)
 
 

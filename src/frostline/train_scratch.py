@@ -170,7 +170,7 @@ def _read(splits: Splits, settings: Settings) -> tuple[Preprocess, ArrayBatches,
         sizes=growing(stored, settings.grow_from, settings.growth) if settings.grow_from else (),
         versions=1 + settings.teacher_mixtures,
         **common,
-    ).leave_out(settings.skip_easy)
+    ).leave_out(settings.left_out(len(train)))
     judging, served = (
         ArrayBatches(validation, splits.validation.labels, JUDGED // views, views=views, **common) for views in (1, settings.views)
     )
