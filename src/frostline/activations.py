@@ -108,7 +108,7 @@ class Cached:
         order = {"shuffle": True, "balanced": settings.balance == "sampling", "sizes": crops(self.below.line.shape, settings)}
         later = self._with_all_views if self.at_first < self.views else None
         batches = self._batches(self.train_table, self.splits.train, settings.batch_size, complete=later, **order)
-        return batches.learn_from(answers, self.seen).leave_out(settings.left_out(batches.rows))
+        return batches.learn_from(answers, self.seen).leave_out(settings.left_out(len(self.splits.train)))
 
     def _with_all_views(self) -> Tensor | None:
         """The training rows' activations (n, V, D) once all views are there; None: work is to end before."""
@@ -263,7 +263,7 @@ class Live:
     def training(self, answers: Answers = None) -> LiveBatches:
         """See ``Activations``."""
         batches = LiveBatches(self.splits.train, self.below, self.settings, train=True)
-        return batches.learn_from(answers).leave_out(self.settings.left_out(batches.rows))
+        return batches.learn_from(answers).leave_out(self.settings.left_out(len(self.splits.train)))
 
     def validation(self) -> LiveBatches:
         """See ``Activations``."""

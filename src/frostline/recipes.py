@@ -96,7 +96,7 @@ def cnn_small() -> Settings:
     return Settings(kind="scratch", network="cnn-small", epochs=16, mirror=True, shift=2, views=2, **sgd)
 
 
-#: Training images from which on recipes leave out easy ones. Of 500 that costs accuracy, and fewer cost little time: docs/log.md.
+#: Training images from which on recipes leave out easy ones. Of 500 and 2,000 that cost accuracy: docs/log.md.
 SKIP_EASY_FROM = 10_000
 #: What recipes from scratch share that learn by Muon, chosen on CIFAR-10's validation images: docs/log.md.
 _BY_MUON: dict[str, Any] = {
